@@ -1,0 +1,55 @@
+"""Labels of any integer dtype, made into codes that the loops can compare."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int32, Integer
+
+from loss_spec.problem import label_error
+
+# Codes of tokens that have no class. Neither equals any column of the logits.
+IGNORED = -1
+OUT_OF_RANGE = -2
+
+
+def encode_labels(
+    labels: Integer[Array, " N"], vocab_size: int, ignore_index: int
+) -> Int32[Array, " N"]:
+    """The class of each token, or `IGNORED`, or `OUT_OF_RANGE`."""
+    ignored, in_range = _classify(labels, vocab_size, ignore_index)
+    code = jnp.where(in_range, labels, 0).astype(jnp.int32)
+    return jnp.where(ignored, IGNORED, jnp.where(in_range, code, OUT_OF_RANGE))
+
+
+def check_labels(labels: Integer[Array, "..."], vocab_size: int, ignore_index: int) -> None:
+    """Raises `ValueError` for the first impossible label, where values can be read.
+
+    That is outside a trace and on a CPU. On an accelerator reading them would make
+    the host wait; there the loss of such a token is NaN.
+    """
+    if isinstance(labels, jax.core.Tracer) or jax.default_backend() != "cpu":
+        return
+    ignored, in_range = _classify(labels, vocab_size, ignore_index)
+    wrong = np.argwhere(np.asarray(~(ignored | in_range)))
+    if len(wrong):
+        position = tuple(int(index) for index in wrong[0])
+        raise label_error(position, int(labels[position]), vocab_size)
+
+
+def _classify(
+    labels: Integer[Array, "..."], vocab_size: int, ignore_index: int
+) -> tuple[Bool[Array, "..."], Bool[Array, "..."]]:
+    """Whether each label is ignored, and whether it is a class.
+
+    Compared in the labels' own dtype: a cast would turn an unsigned label into -100,
+    and -100 does not exist in an unsigned dtype.
+    """
+    info = jnp.iinfo(labels.dtype)
+    never = jnp.zeros(labels.shape, bool)
+    ignored = labels == ignore_index if info.min <= ignore_index <= info.max else never
+    in_range = labels >= 0
+    if vocab_size <= info.max:
+        in_range &= labels < vocab_size
+    return ignored, in_range

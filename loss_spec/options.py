@@ -1,0 +1,117 @@
+"""The options of the loss and what each may be.
+
+One frozen value carries them from the public functions to the chunk loops. It
+is hashable, so JAX can take it as a static argument.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+REDUCTIONS = ("mean", "sum", "none")
+STRATEGIES = ("auto", "two_pass", "one_pass")
+
+# Accepted and checked, with no implementation behind them yet. What stands here
+# must raise: an option that is silently ignored is a wrong answer.
+_NOT_YET_UNLESS: dict[str, tuple[Any, ...]] = {
+    "label_smoothing": (0.0,),
+    "logit_scale": (1.0,),
+    "logit_softcap": (None,),
+    "z_loss": (0.0,),
+    "strategy": ("auto", "two_pass"),
+    "memory_budget": (None,),
+    "return_aux": (False,),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """Everything about a loss that is not an array.
+
+    See `jax_impl.linear_cross_entropy` or `torch_impl.linear_cross_entropy` for
+    what each field means. The chunk sizes are None where the plan should choose.
+
+    Raises `TypeError` or `ValueError` naming the field, what was expected and
+    what was got; `NotImplementedError` naming a field that has no implementation.
+    """
+
+    vocab_axis: int = 0
+    ignore_index: int = -100
+    reduction: str = "mean"
+    label_smoothing: float = 0.0
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
+    z_loss: float = 0.0
+    strategy: str = "auto"
+    vocab_chunk: int | None = None
+    token_chunk: int | None = None
+    memory_budget: int | None = None
+    return_aux: bool = False
+
+    def __post_init__(self) -> None:
+        self._set("vocab_axis", _one_of("vocab_axis", self.vocab_axis, (0, 1)))
+        self._set("ignore_index", _integer("ignore_index", self.ignore_index))
+        _one_of("reduction", self.reduction, REDUCTIONS)
+        smoothing = _real("label_smoothing", self.label_smoothing)
+        if not 0.0 <= smoothing < 1.0:
+            raise ValueError(f"label_smoothing: expected a number in [0, 1), got {smoothing}")
+        _real("logit_scale", self.logit_scale)
+        if self.logit_softcap is not None:
+            softcap = _real("logit_softcap", self.logit_softcap)
+            if not softcap > 0.0:
+                raise ValueError(f"logit_softcap: expected None or a number > 0, got {softcap}")
+        _real("z_loss", self.z_loss)
+        _one_of("strategy", self.strategy, STRATEGIES)
+        for name in ("vocab_chunk", "token_chunk", "memory_budget"):
+            if (value := getattr(self, name)) is not None:
+                self._set(name, _positive_integer(name, value))
+        if not isinstance(self.return_aux, bool):
+            raise TypeError(f"return_aux: expected True or False, got {self.return_aux!r}")
+        for name, supported in _NOT_YET_UNLESS.items():
+            refuse_unimplemented(name, getattr(self, name), supported)
+
+    def _set(self, name: str, value: object) -> None:
+        """Stores the normalised value: a NumPy integer becomes a plain, hashable int."""
+        object.__setattr__(self, name, value)
+
+
+def refuse_unimplemented(name: str, value: object, supported: tuple[Any, ...]) -> None:
+    """Raises `NotImplementedError` when `value` asks for what is not there yet."""
+    if not any(value is choice or value == choice for choice in supported):
+        raise NotImplementedError(f"{name}={value!r} is not implemented yet")
+
+
+def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
+    # bool is an int in Python, but vocab_axis=True is a mistake.
+    if isinstance(value, bool) or value not in choices:
+        expected = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name}: expected one of {expected}, got {value!r}")
+    return choices[choices.index(value)]
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {value!r}") from None
+
+
+def _positive_integer(name: str, value: Any) -> int:
+    number = _integer(name, value)
+    if number <= 0:
+        raise ValueError(f"{name}: expected None or an integer > 0, got {number}")
+    return number
+
+
+def _real(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a real number, got {value!r}")
+    number = float(value)
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError(f"{name}: expected a finite number, got {number}")
+    return number
