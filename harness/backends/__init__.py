@@ -1,0 +1,1 @@
+"""What the worker asks of a framework: the same functions in both modules."""

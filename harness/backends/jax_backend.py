@@ -1,0 +1,119 @@
+"""JAX: a loss inside one compiled step."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import jax
+import jaxlib
+import numpy as np
+
+from harness.cases import Case
+from harness.memory import buffer_assignment, device_stats
+from harness.memory.figures import MemoryFigures
+from harness.targets import load_target
+from harness.workload import UnavailableError, Workload
+from loss_spec.inputs import Inputs
+
+
+def versions() -> dict[str, str]:
+    return {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
+
+
+def num_threads() -> int:
+    # XLA's CPU thread pool has a thread for each core that the process may use.
+    return len(os.sched_getaffinity(0))
+
+
+def select_device(requested: str) -> tuple[str, str | None]:
+    """("cpu" | "gpu", name of the GPU or None) for "auto", "cpu" or "gpu"."""
+    device = jax.devices()[0]
+    if requested == "gpu" and device.platform != "gpu":
+        raise UnavailableError(f"device=gpu: jax.devices() has {device.platform} only")
+    return ("gpu", device.device_kind) if device.platform == "gpu" else ("cpu", None)
+
+
+def limit_device_memory(limit_bytes: int) -> None:
+    """Nothing to do: XLA takes the limit from the environment, which the parent has set."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
+def build(case: Case, inputs: Inputs, device: str) -> Workload:
+    """Puts the inputs on the device and compiles the variant for them."""
+    target = load_target(case.target)
+    if case.shape.dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+
+    if not case.is_loss:
+        arrays = _on_device(inputs.hidden, inputs.weight)
+        matmuls, compile_s = _compile(target, *arrays)
+        return Workload(
+            step=lambda: jax.block_until_ready(matmuls(*arrays)),
+            forward=None,
+            measure_memory=None,
+            to_numpy=np.asarray,
+            inputs_bytes=sum(array.nbytes for array in arrays),
+            compile_s=compile_s,
+        )
+
+    shape = case.shape
+    arrays = _on_device(
+        inputs.hidden.reshape(shape.batch_size, shape.seq_len, shape.hidden_dim),
+        inputs.weight,
+        inputs.labels.reshape(shape.batch_size, shape.seq_len),
+    )
+
+    def loss(hidden: Any, weight: Any, labels: Any) -> Any:
+        return target(hidden, weight, labels, **case.options)
+
+    def loss_and_gradients(*arrays: Any) -> tuple[Any, ...]:
+        value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(*arrays)
+        return value, *gradients
+
+    compiled_step, compile_s = _compile(loss_and_gradients, *arrays)
+    compiled_forward, _ = _compile(loss, *arrays)
+
+    def step() -> tuple[Any, ...]:
+        return jax.block_until_ready(compiled_step(*arrays))
+
+    def measure_memory() -> MemoryFigures:
+        inputs_bytes = sum(array.nbytes for array in arrays)
+        assigned = buffer_assignment.assigned_bytes(compiled_step)
+        gradients_bytes = sum(output.nbytes for output in step())
+        peak, probe = buffer_assignment.peak_bytes(assigned), buffer_assignment.PROBE
+        counted = device_stats.peak_bytes(arrays[0].device)
+        if counted is not None:
+            peak, probe = counted, device_stats.PROBE
+        return MemoryFigures(
+            inputs_bytes=inputs_bytes,
+            gradients_bytes=gradients_bytes,
+            peak_bytes=peak,
+            probe=probe,
+            reserved_bytes=device_stats.reserved_bytes(arrays[0].device),
+            xla=assigned,
+        )
+
+    return Workload(
+        step=step,
+        forward=lambda: jax.block_until_ready(compiled_forward(*arrays)),
+        measure_memory=measure_memory,
+        to_numpy=np.asarray,
+        inputs_bytes=sum(array.nbytes for array in arrays),
+        compile_s=compile_s,
+    )
+
+
+def _on_device(*arrays: np.ndarray[Any, Any]) -> tuple[Any, ...]:
+    return tuple(jax.block_until_ready(jax.device_put(array)) for array in arrays)
+
+
+def _compile(function: Any, *arrays: Any) -> tuple[Any, float]:
+    """The compiled function, and the seconds that tracing and compiling took."""
+    start = time.perf_counter()
+    compiled = jax.jit(function).lower(*arrays).compile()
+    return compiled, time.perf_counter() - start

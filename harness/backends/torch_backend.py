@@ -1,0 +1,123 @@
+"""PyTorch, eager: a loss as it is called in a training loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+
+from harness.cases import Case
+from harness.memory import allocator_events, cuda_allocator
+from harness.memory.figures import MemoryFigures
+from harness.targets import load_target
+from harness.workload import UnavailableError, Workload
+from loss_spec.inputs import Inputs
+
+
+def versions() -> dict[str, str]:
+    return {"torch": torch.__version__}
+
+
+def num_threads() -> int:
+    return torch.get_num_threads()
+
+
+def select_device(requested: str) -> tuple[str, str | None]:
+    """("cpu" | "gpu", name of the GPU or None) for "auto", "cpu" or "gpu"."""
+    has_gpu = torch.cuda.is_available()
+    if requested == "gpu" and not has_gpu:
+        raise UnavailableError("device=gpu: torch.cuda.is_available() is False")
+    if requested == "cpu" or not has_gpu:
+        return "cpu", None
+    return "gpu", torch.cuda.get_device_name()
+
+
+def limit_device_memory(limit_bytes: int) -> None:
+    """Lets the caching allocator take no more than that from the GPU."""
+    total = torch.cuda.get_device_properties().total_memory
+    torch.cuda.set_per_process_memory_fraction(min(limit_bytes / total, 1.0))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def build(case: Case, inputs: Inputs, device: str) -> Workload:
+    """Puts the inputs on the device and binds the variant to them."""
+    target = load_target(case.target)
+    torch_device = "cuda" if device == "gpu" else "cpu"
+    hidden, weight, labels = (_to_tensor(array).to(torch_device) for array in inputs)
+    wait = torch.cuda.synchronize if device == "gpu" else _nothing
+    inputs_bytes = hidden.nbytes + weight.nbytes + labels.nbytes
+
+    if not case.is_loss:
+
+        def run_target() -> tuple[Any, ...]:
+            outputs = target(hidden, weight)
+            wait()
+            return outputs
+
+        return Workload(
+            step=run_target,
+            forward=None,
+            measure_memory=None,
+            to_numpy=_to_numpy,
+            inputs_bytes=inputs_bytes,
+            compile_s=None,
+        )
+
+    shape = case.shape
+    hidden = hidden.view(shape.batch_size, shape.seq_len, shape.hidden_dim).requires_grad_()
+    labels = labels.view(shape.batch_size, shape.seq_len)
+    weight.requires_grad_()
+
+    def step() -> tuple[Any, ...]:
+        loss = target(hidden, weight, labels, **case.options)
+        gradients = torch.autograd.grad(loss, (hidden, weight))
+        wait()
+        return loss.detach(), *gradients
+
+    def forward() -> Any:
+        with torch.no_grad():
+            loss = target(hidden, weight, labels, **case.options)
+        wait()
+        return loss
+
+    def measure_memory() -> MemoryFigures:
+        probe = cuda_allocator if device == "gpu" else allocator_events
+        return MemoryFigures(
+            inputs_bytes=inputs_bytes,
+            gradients_bytes=sum(output.nbytes for output in step()),
+            peak_bytes=inputs_bytes + probe.peak_allocated_bytes(step),
+            probe=probe.PROBE,
+            reserved_bytes=cuda_allocator.reserved_bytes() if device == "gpu" else None,
+        )
+
+    return Workload(
+        step=step,
+        forward=forward,
+        measure_memory=measure_memory,
+        to_numpy=_to_numpy,
+        inputs_bytes=inputs_bytes,
+        compile_s=None,
+    )
+
+
+def _to_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    # PyTorch does not know NumPy's bfloat16: the bits go through an integer view.
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def _nothing() -> None:
+    """A CPU has finished when the call returns."""

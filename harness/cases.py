@@ -1,0 +1,128 @@
+"""One case: everything that a worker needs to know, and nothing that it must look up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+from harness.presets import Preset
+from harness.variants import VARIANTS, Variant
+from loss_spec import DTYPE_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The arrays of a case; cases with equal shapes get the same bits."""
+
+    batch_size: int
+    seq_len: int
+    hidden_dim: int
+    vocab_size: int
+    dtype: str
+    ignored_fraction: float
+    seed: int
+
+    @property
+    def num_tokens(self) -> int:
+        return self.batch_size * self.seq_len
+
+    @property
+    def gradients_bytes(self) -> int:
+        """dX and dW, which any loss must return."""
+        elements = (self.num_tokens + self.vocab_size) * self.hidden_dim
+        return elements * DTYPE_BYTES[self.dtype]
+
+    @property
+    def logits_bytes(self) -> int:
+        """The [N, V] logits in float32 (float64 for float64)."""
+        return self.num_tokens * self.vocab_size * max(4, DTYPE_BYTES[self.dtype])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """How a case is measured; the same for all cases of a run."""
+
+    warmup: int
+    repeats: int
+    timeout_s: float
+    device: str
+    memory_limit_gib: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One variant of one framework at one shape."""
+
+    framework: str
+    variant: str
+    target: str
+    is_loss: bool
+    options: dict[str, int]
+    shape: Shape
+    measurement: Measurement
+
+    @property
+    def case_id(self) -> str:
+        """Names the case in full: a resumed run skips the ids it has records of."""
+        shape, limit = self.shape, self.measurement.memory_limit_gib
+        parts = [
+            f"{self.framework}-{self.variant}-{shape.dtype}-b{shape.batch_size}-s{shape.seq_len}"
+            f"-d{shape.hidden_dim}-v{shape.vocab_size}-seed{shape.seed}",
+            *(f"{name}{size}" for name, size in self.options.items()),
+            *([f"ignored{shape.ignored_fraction:g}"] if shape.ignored_fraction else []),
+            *([f"limit{limit:g}gib"] if limit is not None else []),
+        ]
+        return "-".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Case:
+        return cls(
+            **{
+                **fields,
+                "shape": Shape(**fields["shape"]),
+                "measurement": Measurement(**fields["measurement"]),
+            }
+        )
+
+
+def make_cases(
+    *,
+    frameworks: Sequence[str],
+    variants: Sequence[str],
+    preset: Preset,
+    ignored_fraction: float,
+    seed: int,
+    options: dict[str, int],
+    measurement: Measurement,
+) -> list[Case]:
+    """All cases of a sweep: shape by shape, so that what is compared runs close together."""
+    return [
+        Case(
+            framework=framework,
+            variant=name,
+            target=VARIANTS[name].targets[framework],
+            is_loss=VARIANTS[name].is_loss,
+            options=_taken(VARIANTS[name], options),
+            shape=Shape(
+                batch_size=preset.batch_size,
+                seq_len=preset.seq_len,
+                hidden_dim=preset.hidden_dim,
+                vocab_size=vocab_size,
+                dtype=preset.dtype,
+                ignored_fraction=ignored_fraction,
+                seed=seed,
+            ),
+            measurement=measurement,
+        )
+        for vocab_size, framework, name in product(preset.vocab_sizes, frameworks, variants)
+        if framework in VARIANTS[name].targets
+    ]
+
+
+def _taken(variant: Variant, options: dict[str, int]) -> dict[str, int]:
+    return {name: value for name, value in options.items() if name in variant.options}

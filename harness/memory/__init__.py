@@ -1,0 +1,1 @@
+"""One probe a file. A probe measures one step and says what it is called."""

@@ -1,0 +1,48 @@
+"""The kernel's count: growth of the process's resident high-water mark over a step."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_RESET_HIGH_WATER_MARK = "5"
+
+
+def host_rss_growth_bytes(step: Callable[[], object]) -> int | None:
+    """Resident memory at the worst moment of `step`, less what was resident before it.
+
+    None where the kernel does not let the mark be reset. What freed memory the C
+    allocator has kept is given back first: the step would use it without growing.
+    """
+    gc.collect()
+    release_free_memory()
+    try:
+        _CLEAR_REFS.write_text(_RESET_HIGH_WATER_MARK)
+        before = status_bytes("VmRSS")
+    except OSError:
+        return None
+    result = step()
+    growth = status_bytes("VmHWM") - before
+    del result
+    return max(growth, 0)
+
+
+def status_bytes(field: str) -> int:
+    """A figure of /proc/self/status, such as VmRSS, VmHWM or VmData."""
+    for line in _STATUS.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            kibibytes, _ = value.split()
+            return int(kibibytes) * 1024
+    raise OSError(f"{_STATUS} has no {field}")
+
+
+def release_free_memory() -> None:
+    """Gives memory that the C allocator holds but nobody uses back to the kernel."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # glibc
+        libc.malloc_trim(0)

@@ -1,0 +1,134 @@
+"""Figures and axes that all plots share: size, log scales with plain labels, legend.
+
+The object API alone: no pyplot, so no global state and no display.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from harness.report.naming import vocabulary_labels
+
+GREY = "#555555"
+LOWER_BOUND = "(lower bound)"
+OUT_OF_MEMORY = "out of memory"
+
+
+def new_figure(title: str, subtitle: str, footnote: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8.0, 5.4), dpi=144, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    small_print = [subtitle, *([footnote] if footnote else [])]
+    axes.set_title(
+        title, loc="left", fontsize=13, fontweight="bold", pad=10 + 12 * len(small_print)
+    )
+    axes.annotate(
+        "\n".join(small_print),
+        (0, 1),
+        xycoords="axes fraction",
+        xytext=(0, 7),
+        textcoords="offset points",
+        fontsize=8.5,
+        color=GREY,
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, color="#dddddd", linewidth=0.7)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def save(figure: Figure, path: Path) -> None:
+    # No software version in the file: the same records give the same bytes.
+    figure.savefig(path, metadata={"Software": None})
+
+
+def add_legend(figure: Figure, handles: Sequence[Any]) -> None:
+    """A legend below the axes, where it covers no data."""
+    if handles:
+        figure.legend(
+            # Results first, then what they are held against, then what has no result.
+            handles=sorted(handles, key=lambda handle: _legend_rank(str(handle.get_label()))),
+            loc="outside lower left",
+            ncols=min(3, math.ceil(len(handles) / 2)),
+            frameon=False,
+            fontsize=8.5,
+            handlelength=3.2,
+        )
+
+
+def _legend_rank(label: str) -> int:
+    return 2 if label.endswith(OUT_OF_MEMORY) else 1 if label.endswith(LOWER_BOUND) else 0
+
+
+def vocabulary_axis(axes: Axes, sizes: Sequence[int]) -> None:
+    """A log2 axis with a tick at each vocabulary that was measured."""
+    labels, unit = vocabulary_labels(sizes)
+    axes.set_xscale("log", base=2)
+    margin = 2 ** (0.08 * max(math.log2(sizes[-1] / sizes[0]), 1))
+    axes.set_xlim(sizes[0] / margin, sizes[-1] * margin)
+    # A label every 7 % of the axis at most; nearer ones would run into each other.
+    gap = 0.07 * math.log2(sizes[-1] * margin**2 / sizes[0])
+    shown: list[int] = []
+    for index, size in enumerate(sizes):
+        if not shown or math.log2(size / sizes[shown[-1]]) >= gap:
+            shown.append(index)
+    _set_ticks(axes.xaxis, [sizes[i] for i in shown], [labels[i] for i in shown])
+    note = f" ({unit})" if unit else ""
+    axes.set_xlabel(f"vocabulary size V, log scale{note}")
+
+
+def log_axis(axis: Axis, values: Sequence[float], text: Callable[[float], str], base: int) -> None:
+    """A log scale around `values`, with ticks that read as sizes or times."""
+    low, high = min(values), max(values)
+    # Never less than a factor of two in all, or small differences would look large.
+    room = max((high / low) ** 0.07, math.sqrt(2 * low / high), 1.08)
+    low, high = low / room, high * room
+    if axis is axis.axes.xaxis:
+        axis.axes.set_xscale("log", base=base)
+        axis.axes.set_xlim(low, high)
+    else:
+        axis.axes.set_yscale("log", base=base)
+        axis.axes.set_ylim(low, high)
+    ticks = log_ticks(low, high, base)
+    _set_ticks(axis, ticks, [text(tick) for tick in ticks])
+
+
+def log_ticks(low: float, high: float, base: int) -> list[float]:
+    """Round values in [low, high]: powers, and steps between them where powers are few."""
+    if base == 2:
+        steps: tuple[tuple[float, ...], ...] = (
+            (1,),
+            (1, 1.5),
+            (1, 1.25, 1.5, 1.75),
+            tuple(1 + part / 16 for part in range(16)),
+        )
+    else:
+        steps = (
+            (1,),
+            (1, 2, 5),
+            (1, 1.5, 2, 3, 4, 5, 6, 8),
+            tuple(1 + part / 10 for part in range(90)),
+        )
+    powers = range(math.floor(math.log(low, base)), math.ceil(math.log(high, base)) + 1)
+    ticks: list[float] = []
+    for mantissas in steps:
+        every = [mantissa * float(base) ** power for power in powers for mantissa in mantissas]
+        ticks = [tick for tick in every if low <= tick <= high]
+        if len(ticks) >= 4:
+            break
+    return ticks[:: math.ceil(len(ticks) / 8)] if ticks else [math.sqrt(low * high)]
+
+
+def _set_ticks(axis: Axis, ticks: Sequence[float], labels: Sequence[str]) -> None:
+    axis.set_major_locator(FixedLocator(list(ticks)))
+    axis.set_major_formatter(FixedFormatter(list(labels)))
+    axis.set_minor_locator(NullLocator())

@@ -1,0 +1,106 @@
+"""A quantity at a single vocabulary: bars by variant, side by side by framework."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from harness.report.axes import GREY, LOWER_BOUND
+from harness.report.out_of_memory import draw_out_of_memory
+from harness.report.quantity import Quantity, bounds
+from harness.report.series import Series
+
+_GROUP_WIDTH = 0.8
+
+
+def draw_bars(axes: Axes, quantity: Quantity, series: Sequence[Series], vocab_size: int) -> None:
+    """Bars on a linear axis from zero; the floor, as it is a bound, is a dotted line."""
+    barred = [each for each in series if each.variant != "floor" and _has(quantity, each)]
+    labels = list(dict.fromkeys(each.label for each in barred))
+    frameworks = sorted({each.framework for each in barred})
+    width = min(_GROUP_WIDTH / max(len(frameworks), 1), 0.36)
+
+    def centre(each: Series, _: int = vocab_size) -> float:
+        offset = frameworks.index(each.framework) - (len(frameworks) - 1) / 2
+        return labels.index(each.label) + offset * width
+
+    values = [_draw_bar(axes, quantity, each, vocab_size, centre(each), width) for each in barred]
+    for each in series:
+        if each.variant == "floor":
+            values.append(_draw_floor(axes, quantity, each, vocab_size))
+    bound = bounds(quantity, series).get(vocab_size)
+    if bound:
+        label = f"{quantity.bound_label} {LOWER_BOUND}"
+        axes.axhline(bound, color=GREY, lw=1, ls=(0, (2, 2)), label=label)
+    axes.set_xlim(-0.6, max(len(labels), 1) - 0.4)
+    axes.set_ylim(0, max([*values, bound or 0.0]) * 1.1)
+    axes.set_xticks(range(len(labels)), [label.replace(" ", "\n") for label in labels])
+    axes.set_xlabel(f"vocabulary size V = {vocab_size:,}")
+    axes.grid(False, axis="x")
+    _linear_ticks(axes, quantity)
+    draw_out_of_memory(axes, barred, centre, labelled=False)
+
+
+def _has(quantity: Quantity, series: Series) -> bool:
+    return bool(series.out_of_memory) or any(map(quantity.shows, series.results))
+
+
+def _draw_bar(
+    axes: Axes, quantity: Quantity, series: Series, vocab_size: int, x: float, width: float
+) -> float:
+    record = series.at(vocab_size)
+    value = quantity.value(record) if record is not None else None
+    if value is None:
+        return 0.0
+    # The first bar of each framework names its colour; the variants stand on the x axis.
+    known = axes.get_legend_handles_labels()[1]
+    name = series.framework_title
+    axes.bar(
+        x,
+        value.median,
+        width * 0.94,
+        color=series.colour,
+        alpha=0.85,
+        yerr=[[value.median - value.low], [value.high - value.median]] if value.varies else None,
+        ecolor="#222222",
+        capsize=4,
+        label=f"_{name}" if name in known else name,
+    )
+    axes.annotate(
+        quantity.text(value.median),
+        (x, value.high),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+    )
+    return value.high
+
+
+def _draw_floor(axes: Axes, quantity: Quantity, series: Series, vocab_size: int) -> float:
+    record = series.at(vocab_size)
+    value = quantity.value(record) if record is not None else None
+    if value is None:
+        return 0.0
+    axes.axhline(
+        value.median,
+        color=series.colour,
+        linestyle=series.style.line,
+        linewidth=1.8,
+        label=f"{series.title}, {quantity.text(value.median)} {LOWER_BOUND}",
+    )
+    return value.median
+
+
+def _linear_ticks(axes: Axes, quantity: Quantity) -> None:
+    top = axes.get_ylim()[1]
+    # Steps that are round in the unit of the labels: 256 MiB, not 262.144 MB.
+    unit = 1024 ** min(int(math.log(top, 1024)), 3) if quantity.is_memory else 1
+    ticks = [
+        tick * unit for tick in MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(0, top / unit)
+    ]
+    ticks = [tick for tick in ticks if 0 <= tick <= top]
+    axes.set_yticks(ticks, [quantity.text(tick) if tick else "0" for tick in ticks])

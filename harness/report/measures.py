@@ -1,0 +1,180 @@
+"""From a record to the figures that tables and plots show.
+
+A figure that was not measured is None, and so is every ratio that would need it. Ratios
+compare a record with `standard` or `floor` of its own group only: the same framework,
+device, dtype, shape, ignored fraction and memory limit.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of repeated samples with the smallest and the largest of them.
+
+    Minimum and maximum, not quartiles: a case has a handful of repeats, too few for
+    quartiles to mean anything, and a single slow one should show.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @property
+    def varies(self) -> bool:
+        return self.high > self.low
+
+    @property
+    def percent(self) -> float | None:
+        """The farthest sample's distance from the median, in percent of the median."""
+        if self.median <= 0:
+            return None
+        return 100 * max(self.high - self.median, self.median - self.low) / self.median
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What one picture holds fixed: everything of a case but framework, variant and V."""
+
+    batch_size: int
+    seq_len: int
+    hidden_dim: int
+    device: str | None
+    dtype: str
+    ignored_fraction: float
+    memory_limit_gib: float | None
+
+    @property
+    def tokens(self) -> int:
+        return self.batch_size * self.seq_len
+
+
+@dataclass(frozen=True)
+class GroupKey:
+    """Records that share this key may be compared with each other."""
+
+    framework: str
+    conditions: Conditions
+    vocab_size: int
+
+
+def conditions(record: Record) -> Conditions:
+    options = record.get("options") or {}
+    return Conditions(
+        batch_size=record["batch_size"],
+        seq_len=record["seq_len"],
+        hidden_dim=record["hidden_dim"],
+        device=record.get("device"),
+        dtype=record["dtype"],
+        # An option left out and one that switches the feature off are the same condition.
+        ignored_fraction=options.get("ignored_fraction") or 0.0,
+        memory_limit_gib=options.get("memory_limit_gib") or None,
+    )
+
+
+def group_key(record: Record) -> GroupKey:
+    return GroupKey(record["framework"], conditions(record), record["vocab_size"])
+
+
+def settle(records: Sequence[Record]) -> list[Record]:
+    """One record per case, each with the device that it belongs to.
+
+    A case that was run again (a resumed sweep) keeps its last record. A process that died
+    before it could name its device ran where the others of its framework ran, if those
+    agree; without this its mark would fall out of the picture that it belongs to.
+    """
+    last: dict[object, Record] = {}
+    for index, record in enumerate(records):
+        case = record.get("case_id")
+        key = index if case is None else (record.get("run_id"), case)
+        last.pop(key, None)  # so that the later record also takes the later place
+        last[key] = record
+    kept = list(last.values())
+    return [_with_device(record, kept) for record in kept]
+
+
+def _with_device(record: Record, records: Sequence[Record]) -> Record:
+    if record.get("device") is not None:
+        return record
+    named = [other for other in records if other.get("device") is not None]
+    own = {other["device"] for other in named if other["framework"] == record["framework"]}
+    candidates = own or {other["device"] for other in named}
+    if len(candidates) != 1:
+        return record
+    return {**record, "device": candidates.pop()}
+
+
+def is_ok(record: Record) -> bool:
+    return record.get("status") == "ok"
+
+
+def figure(record: Record, part: str, name: str) -> Any:
+    """`record[part][name]`, or None where either is missing or null."""
+    return (record.get(part) or {}).get(name)
+
+
+def spread(samples: Sequence[float] | None) -> Spread | None:
+    if not samples:
+        return None
+    return Spread(statistics.median(samples), min(samples), max(samples))
+
+
+def step_time(record: Record) -> Spread | None:
+    return spread(figure(record, "timing", "step_s"))
+
+
+def forward_time(record: Record) -> Spread | None:
+    return spread(figure(record, "timing", "forward_s"))
+
+
+def memory_bytes(record: Record, name: str) -> int | None:
+    """A memory figure by the contract's word: "peak", "additional", "workspace", ..."""
+    value: int | None = figure(record, "memory", f"{name}_bytes")
+    return value
+
+
+def baseline(records: Sequence[Record], record: Record, variant: str) -> Record | None:
+    """The `variant` to compare `record` with; only a correct result is a baseline."""
+    key = group_key(record)
+    for other in reversed(records):
+        if other["variant"] == variant and is_ok(other) and group_key(other) == key:
+            return other
+    return None
+
+
+def step_ratio(records: Sequence[Record], record: Record, variant: str) -> float | None:
+    """Median step time over that of `variant` ("standard" or "floor") in the same group.
+
+    None for a record that is not ok: a fast wrong answer has no ratio to boast of.
+    """
+    other = baseline(records, record, variant)
+    if other is None or not is_ok(record):
+        return None
+    own_time, other_time = step_time(record), step_time(other)
+    if own_time is None or other_time is None or other_time.median <= 0:
+        return None
+    return own_time.median / other_time.median
+
+
+def memory_ratio(records: Sequence[Record], record: Record, name: str) -> float | None:
+    """A memory figure over that of `standard` in the same group, both by one probe."""
+    other = baseline(records, record, "standard")
+    if other is None or not is_ok(record):
+        return None
+    if figure(record, "memory", "probe") != figure(other, "memory", "probe"):
+        return None
+    own_bytes, other_bytes = memory_bytes(record, name), memory_bytes(other, name)
+    if own_bytes is None or other_bytes is None or other_bytes <= 0:
+        return None
+    return own_bytes / other_bytes
+
+
+def workspace_ratio(records: Sequence[Record], record: Record) -> float | None:
+    return memory_ratio(records, record, "workspace")

@@ -1,0 +1,127 @@
+"""Draws the four pictures of a run, once for each combination of conditions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from harness.report import captions
+from harness.report.axes import add_legend, new_figure, save
+from harness.report.bar_plot import draw_bars
+from harness.report.line_plot import draw_lines
+from harness.report.measures import Conditions, Record, settle
+from harness.report.naming import describe, probe_note
+from harness.report.quantity import ADDITIONAL_MEMORY, PEAK_MEMORY, STEP_TIME, Quantity
+from harness.report.series import Series, by_conditions, make_series, vocabularies
+from harness.report.tradeoff_plot import draw_tradeoff, tradeoff_point
+
+_SUFFIXES = {
+    "batch_size": "b",
+    "seq_len": "s",
+    "hidden_dim": "d",
+    "ignored_fraction": "ignored",
+    "memory_limit_gib": "limit",
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture on disk, and the sentence that goes with it."""
+
+    path: Path
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture not yet on disk."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+
+def draw_plots(records: Sequence[Record], directory: Path) -> list[Plot]:
+    """Writes the PNGs into `directory`; a picture with nothing to show is left out.
+
+    Records of several shapes, dtypes or devices give one set of pictures each, told apart
+    by a suffix in the file name and by the line under the title.
+    """
+    settled = settle(records)
+    groups = by_conditions(settled)
+    suffixes = file_suffixes(list(groups))
+    plots = []
+    for held, group in groups.items():
+        series = make_series(group, settled)
+        for drawing in _drawings(series, group, describe(held)):
+            path = directory / f"{drawing.name}{suffixes[held]}.png"
+            save(drawing.figure, path)
+            title = f"{drawing.title} ({describe(held)})" if len(groups) > 1 else drawing.title
+            plots.append(Plot(path, title, drawing.caption))
+    return plots
+
+
+def file_suffixes(held: Sequence[Conditions]) -> dict[Conditions, str]:
+    """For each combination what sets it apart: "_d512_float32", or "" for a single one."""
+    varied = [
+        field.name
+        for field in fields(Conditions)
+        if len({getattr(e, field.name) for e in held}) > 1
+    ]
+    return {
+        each: "".join(f"_{_SUFFIXES.get(name, '')}{_plain(getattr(each, name))}" for name in varied)
+        for each in held
+    }
+
+
+def _plain(value: object) -> str:
+    text = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text)
+
+
+def _drawings(
+    series: Sequence[Series], records: Sequence[Record], subtitle: str
+) -> Iterator[Drawing]:
+    probes = probe_note(records)
+    losses = [each for each in series if each.variant != "floor"]
+    for quantity in (PEAK_MEMORY, ADDITIONAL_MEMORY):
+        yield from _against_vocabulary(quantity, losses, subtitle, probes)
+    yield from _against_vocabulary(STEP_TIME, series, subtitle, "")
+    yield from _tradeoff(losses, subtitle, probes)
+
+
+def _against_vocabulary(
+    quantity: Quantity, series: Sequence[Series], subtitle: str, probes: str
+) -> Iterator[Drawing]:
+    if not any(quantity.shows(record) for each in series for record in each.results):
+        return
+    figure, axes = new_figure(quantity.title, subtitle, _footnote(probes))
+    axes.set_ylabel(quantity.axis_label)
+    sizes = vocabularies(series, quantity.shows)
+    if len(sizes) == 1:
+        draw_bars(axes, quantity, series, sizes[0])
+    else:
+        draw_lines(axes, quantity, series, sizes)
+    add_legend(figure, axes.get_legend_handles_labels()[0])
+    caption = captions.quantity_caption(quantity, series, probes)
+    yield Drawing(quantity.name, quantity.title, caption, figure)
+
+
+def _tradeoff(series: Sequence[Series], subtitle: str, probes: str) -> Iterator[Drawing]:
+    if not any(tradeoff_point(record) for each in series for record in each.results):
+        return
+    title = "Step time against memory beyond the inputs"
+    figure, axes = new_figure(title, subtitle, _footnote(probes))
+    add_legend(figure, draw_tradeoff(axes, series))
+    caption = captions.tradeoff_caption(series, probes)
+    yield Drawing("time_memory_tradeoff", title, caption, figure)
+
+
+def _footnote(probes: str) -> str:
+    return f"memory measured in {probes}" if probes else ""

@@ -1,0 +1,76 @@
+"""The values of every table's rows, worked out once so that no two tables can disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.report.measures import (
+    Conditions,
+    Record,
+    Spread,
+    conditions,
+    forward_time,
+    settle,
+    step_ratio,
+    step_time,
+    workspace_ratio,
+)
+from harness.report.naming import label_order, variant_labels, variant_order
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record's figures, with what they need from the other records of its group."""
+
+    record: Record
+    label: str
+    conditions: Conditions
+    step: Spread | None
+    forward: Spread | None
+    over_standard: float | None
+    over_floor: float | None
+    workspace_of_standard: float | None
+
+    @property
+    def status(self) -> str:
+        return str(self.record["status"])
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """Rows with equal shapes stand together; also the sort key of the groups."""
+        held = self.conditions
+        return (
+            (held.tokens, held.hidden_dim, self.record["vocab_size"], held.batch_size),
+            (held.device or "", held.dtype, held.ignored_fraction),
+            held.memory_limit_gib or 0.0,
+        )
+
+
+def make_rows(records: Sequence[Record]) -> list[Row]:
+    """Rows by shape, then framework, then variant: standard, chunked, others, floor."""
+    settled = settle(records)
+    labels = variant_labels(settled)
+    rows = [_row(record, label, settled) for record, label in zip(settled, labels, strict=True)]
+    return sorted(
+        rows,
+        key=lambda row: (
+            row.shape,
+            row.record["framework"],
+            variant_order(row.record["variant"]),
+            label_order(row.label),
+        ),
+    )
+
+
+def _row(record: Record, label: str, records: Sequence[Record]) -> Row:
+    return Row(
+        record=record,
+        label=label,
+        conditions=conditions(record),
+        step=step_time(record),
+        forward=forward_time(record),
+        over_standard=step_ratio(records, record, "standard"),
+        over_floor=step_ratio(records, record, "floor"),
+        workspace_of_standard=workspace_ratio(records, record),
+    )

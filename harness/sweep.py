@@ -1,0 +1,139 @@
+"""Runs the cases one after the other, shows how far it is, and closes with the report."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from harness import record
+from harness.cases import Case, Shape
+from harness.environment import describe_host
+from harness.scheduler import run_case, run_reference
+from harness.store import RunStore
+
+INTERRUPTED = 130
+
+
+def run_sweep(cases: Sequence[Case], store: RunStore, command: str, console: Console) -> int:
+    """Runs what has no record yet; returns the exit status.
+
+    After an interrupt the report shows what was measured, and `--resume` goes on.
+    """
+    done = {result["case_id"] for result in store.records()}
+    left = [case for case in cases if case.case_id not in done]
+    interrupted = False
+    try:
+        with _terminated_is_interrupted():
+            _run_cases(left, store, console)
+    except KeyboardInterrupt:
+        interrupted = True
+
+    results = store.records()
+    if results:
+        _show_report(results, store, command, console)
+    if interrupted:
+        missing = len(cases) - len({result["case_id"] for result in results})
+        console.print(f"interrupted with {missing} cases to go: repeat the command with --resume")
+        return INTERRUPTED
+    return 0 if all(result["status"] in record.EXPECTED for result in results) else 1
+
+
+def _run_cases(cases: Sequence[Case], store: RunStore, console: Console) -> None:
+    host = describe_host()
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with progress, tempfile.TemporaryDirectory() as scratch:
+        task = progress.add_task("starting", total=len(cases))
+        references: dict[Shape, Path] = {}
+        for case in cases:
+            progress.update(task, description=_label(case))
+            if case.is_loss and case.shape not in references:
+                _forget(references)
+                references[case.shape] = Path(tempfile.mkdtemp(dir=scratch))
+                run_reference(case.shape, references[case.shape])
+            directory = references.get(case.shape, Path(scratch))
+            result = run_case(case, store.run_id, host, directory)
+            store.append(result)
+            progress.console.print(_line(case, result), soft_wrap=True)
+            progress.advance(task)
+
+
+def _forget(references: dict[Shape, Path]) -> None:
+    """Deletes the reference of a shape that is done: a gradient in float64 is large."""
+    for directory in references.values():
+        for file in directory.iterdir():
+            file.unlink()
+    references.clear()
+
+
+def _label(case: Case) -> str:
+    return f"{case.framework} {case.variant} V={case.shape.vocab_size:,}"
+
+
+def _line(case: Case, result: dict[str, Any]) -> str:
+    """One finished case in one line."""
+    style = {record.OK: "green", record.OOM: "yellow", record.UNAVAILABLE: "bright_black"}
+    status = result["status"]
+    parts = [
+        f"[{style.get(status, 'red')}]{status:<11}[/]",
+        f"{case.framework:<5} {case.variant:<9} N={case.shape.num_tokens:,} "
+        f"D={case.shape.hidden_dim:,} V={case.shape.vocab_size:,} {case.shape.dtype}",
+    ]
+    if result["timing"] and result["timing"]["step_s"]:
+        parts.append(f"step {median(result['timing']['step_s']) * 1e3:,.1f} ms")
+    if result["memory"]:
+        parts.append(f"workspace {result['memory']['workspace_bytes'] / 2**20:,.1f} MiB")
+    if result["error"]:
+        first_line = (result["error"]["message"].splitlines() or [""])[0]
+        parts.append(escape(f"{result['error']['type']}: {first_line[:160]}"))
+    return "  ".join(parts)
+
+
+def _show_report(
+    results: list[dict[str, Any]], store: RunStore, command: str, console: Console
+) -> None:
+    from harness.report import write_report  # matplotlib is slow to load: not before it is wanted
+    from harness.report.tables import closing_table
+
+    report = write_report(results, store.directory, command)
+    console.print(closing_table(results))
+    console.print(f"records   {store.directory / 'records.jsonl'}", soft_wrap=True)
+    console.print(f"summary   {store.directory / 'summary.md'}", soft_wrap=True)
+    console.print(f"report    {report}", soft_wrap=True)
+
+
+@contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """Makes SIGTERM do what Ctrl-C does: stop the worker, keep the records."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
