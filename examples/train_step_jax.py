@@ -5,8 +5,9 @@ From the root of a checkout: PYTHONPATH=. python examples/train_step_jax.py
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
-import jax.numpy as jnp
 import optax
 
 from jax_impl import linear_cross_entropy
@@ -22,12 +23,12 @@ def main() -> None:
     optimizer = optax.adam(1e-2)
 
     @jax.jit
-    def train_step(kernel: jax.Array, state: optax.OptState) -> tuple[jax.Array, ...]:
+    def train_step(kernel: jax.Array, state: optax.OptState) -> Any:
         loss, gradient = jax.value_and_grad(
             lambda kernel: linear_cross_entropy(hidden, kernel, labels, vocab_axis=1)
         )(kernel)
         updates, state = optimizer.update(gradient, state)
-        return jnp.asarray(optax.apply_updates(kernel, updates)), state, loss
+        return optax.apply_updates(kernel, updates), state, loss
 
     state = optimizer.init(kernel)
     for step in range(5):

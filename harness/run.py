@@ -118,7 +118,7 @@ def _cases(values: flags.FlagValues) -> list[Case]:
     for name in ("vocab_chunk", "token_chunk", "memory_limit_gib", "timeout_s"):
         value = values[name].value
         _expect(values, name, value is None or value > 0, "a number > 0")
-    fraction, seed = values["ignored_fraction"].value, values["seed"].value
+    fraction, seed = float(values.ignored_fraction), int(values.seed)
     _expect(values, "ignored_fraction", 0.0 <= fraction <= 1.0, "a number from 0 to 1")
     _expect(values, "seed", seed >= 0, "an integer >= 0")
     unknown = [name for name in values.variants if name not in VARIANTS]

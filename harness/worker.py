@@ -8,10 +8,12 @@ goes wrong later. Standard output and error are left to the framework.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -25,10 +27,13 @@ from harness.memory.limit import data_limit
 from harness.reference import compare, inputs_of
 from harness.workload import UnavailableError, Workload
 
+_PR_SET_PDEATHSIG = 1
+
 Send = Callable[[str, Any], None]
 
 
 def main() -> None:
+    _die_with_parent()
     pipe = os.fdopen(int(sys.argv[1]), "w")
     case = Case.from_json(json.load(sys.stdin))
 
@@ -40,7 +45,7 @@ def main() -> None:
 
 def run_case(case: Case, reference_directory: Path, send: Send) -> None:
     """Sends `environment`, `timing`, `memory`, `numerics`, or `failure` in place of the rest."""
-    is_out_of_memory: Callable[[BaseException], bool] = lambda error: False  # noqa: E731
+    is_out_of_memory: Callable[[BaseException], bool] = _never
     try:
         backend = _load_backend(case.framework)
         is_out_of_memory = backend.is_out_of_memory
@@ -54,6 +59,11 @@ def run_case(case: Case, reference_directory: Path, send: Send) -> None:
             status = record.ERROR
         name, message = type(error).__name__, str(error)[:4000]
         send("failure", {"status": status, "error": {"type": name, "message": message}})
+
+
+def _never(error: BaseException) -> bool:
+    """Before the framework is there, only Python itself runs out of memory."""
+    return False
 
 
 def _load_backend(framework: str) -> Any:
@@ -124,6 +134,13 @@ def _seconds(function: Callable[[], Any]) -> tuple[float, Any]:
     start = time.perf_counter()
     result = function()
     return time.perf_counter() - start, result
+
+
+def _die_with_parent() -> None:
+    """A parent that was killed must not leave a worker that disturbs the next run."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "prctl"):  # Linux
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int32, Integer
+from jaxtyping import Array, Int32, Integer
 
 from loss_spec.problem import label_error
 
@@ -31,24 +33,25 @@ def check_labels(labels: Integer[Array, "..."], vocab_size: int, ignore_index: i
     """
     if isinstance(labels, jax.core.Tracer) or jax.default_backend() != "cpu":
         return
-    ignored, in_range = _classify(labels, vocab_size, ignore_index)
-    wrong = np.argwhere(np.asarray(~(ignored | in_range)))
+    # In NumPy: labels that a jitted function closes over have values, but every JAX
+    # operation on them there belongs to the trace.
+    values = np.asarray(labels)
+    ignored, in_range = _classify(values, vocab_size, ignore_index)
+    wrong = np.argwhere(~(ignored | in_range))
     if len(wrong):
         position = tuple(int(index) for index in wrong[0])
-        raise label_error(position, int(labels[position]), vocab_size)
+        raise label_error(position, int(values[position]), vocab_size)
 
 
-def _classify(
-    labels: Integer[Array, "..."], vocab_size: int, ignore_index: int
-) -> tuple[Bool[Array, "..."], Bool[Array, "..."]]:
-    """Whether each label is ignored, and whether it is a class.
+def _classify(labels: Any, vocab_size: int, ignore_index: int) -> tuple[Any, Any]:
+    """Whether each label is ignored, and whether it is a class; for JAX and NumPy arrays.
 
     Compared in the labels' own dtype: a cast would turn an unsigned label into -100,
     and -100 does not exist in an unsigned dtype.
     """
-    info = jnp.iinfo(labels.dtype)
-    never = jnp.zeros(labels.shape, bool)
-    ignored = labels == ignore_index if info.min <= ignore_index <= info.max else never
+    info = np.iinfo(labels.dtype)
+    can_be_ignored = info.min <= ignore_index <= info.max
+    ignored = labels == ignore_index if can_be_ignored else labels != labels
     in_range = labels >= 0
     if vocab_size <= info.max:
         in_range &= labels < vocab_size

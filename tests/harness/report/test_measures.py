@@ -1,0 +1,112 @@
+"""Medians, spreads and ratios, and None wherever one of them cannot be had."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.report.measures import (
+    Spread,
+    forward_time,
+    group_key,
+    memory_bytes,
+    settle,
+    spread,
+    step_ratio,
+    step_time,
+    workspace_ratio,
+)
+
+
+def timed(record, *step_s):
+    return record | {"timing": {"step_s": list(step_s), "forward_s": None}}
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected", "percent"),
+    [
+        ([2.0], Spread(2.0, 2.0, 2.0), 0.0),
+        ([3.0, 1.0, 2.0], Spread(2.0, 1.0, 3.0), 50.0),
+        ([1.0, 1.0, 1.0, 2.0], Spread(1.0, 1.0, 2.0), 100.0),
+    ],
+)
+def test_spread_is_median_with_minimum_and_maximum(samples, expected, percent):
+    assert spread(samples) == expected
+    assert expected.percent == pytest.approx(percent)
+
+
+@pytest.mark.parametrize("timing", [None, {}, {"step_s": None}, {"step_s": []}])
+def test_what_was_not_timed_is_none(make_record, timing):
+    record = make_record(timing=timing)
+    assert step_time(record) is None
+    assert forward_time(record) is None
+
+
+def test_memory_that_was_not_measured_is_none_and_never_zero(make_record):
+    assert memory_bytes(make_record(memory=None), "peak") is None
+    assert memory_bytes(make_record(memory={"peak_bytes": None}), "peak") is None
+
+
+def test_step_ratios_are_of_medians(make_record):
+    records = [
+        timed(make_record(variant="standard"), 2.0, 2.0, 9.0),
+        timed(make_record(variant="chunked"), 3.0, 2.5, 3.5),
+        timed(make_record(variant="floor"), 1.0),
+    ]
+    assert step_ratio(records, records[1], "standard") == pytest.approx(1.5)
+    assert step_ratio(records, records[1], "floor") == pytest.approx(3.0)
+    assert step_ratio(records, records[0], "standard") == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"framework": "jax"},
+        {"device": "gpu"},
+        {"dtype": "bfloat16"},
+        {"batch_size": 2},
+        {"seq_len": 1024},
+        {"hidden_dim": 256},
+        {"vocab_size": 16384},
+        {"options": {"ignored_fraction": 0.5}},
+        {"options": {"memory_limit_gib": 1.0}},
+    ],
+)
+def test_no_ratio_across_groups(make_record, change):
+    standard, chunked = make_record(), make_record(variant="chunked", **change)
+    assert group_key(standard) != group_key(chunked)
+    assert step_ratio([standard, chunked], chunked, "standard") is None
+    assert workspace_ratio([standard, chunked], chunked) is None
+
+
+@pytest.mark.parametrize("status", ["oom", "mismatch", "timeout", "error"])
+def test_only_ok_records_have_or_give_ratios(make_record, status):
+    good = make_record(variant="chunked")
+    bad = make_record() | {"status": status}
+    assert step_ratio([bad, good], good, "standard") is None
+    good, bad = make_record(), make_record(variant="chunked") | {"status": status}
+    assert step_ratio([good, bad], bad, "standard") is None
+    assert workspace_ratio([good, bad], bad) is None
+
+
+def test_workspace_ratio_needs_one_probe(make_record):
+    standard, chunked = make_record(), make_record(variant="chunked")
+    expected = memory_bytes(chunked, "workspace") / memory_bytes(standard, "workspace")
+    assert workspace_ratio([standard, chunked], chunked) == pytest.approx(expected)
+    other = chunked | {"memory": chunked["memory"] | {"probe": "another"}}
+    assert workspace_ratio([standard, other], other) is None
+
+
+def test_settle_keeps_the_last_record_of_a_case(make_record):
+    first = make_record(status="error", case_id="a")
+    second = make_record(case_id="a")
+    other_run = make_record(case_id="a", run_id="other")
+    assert settle([first, make_record(case_id="b"), second, other_run])[1:] == [second, other_run]
+
+
+def test_settle_gives_a_dead_case_the_device_of_its_framework(make_record):
+    dead = make_record(status="oom", device=None)
+    alive = make_record(variant="chunked", device="gpu")
+    assert settle([dead, alive])[0]["device"] == "gpu"
+    undecided = settle([dead, alive, make_record(variant="floor", device="cpu")])
+    assert undecided[0]["device"] is None
+    assert dead["device"] is None, "records are not changed in place"

@@ -1,0 +1,18 @@
+"""Runs the harness with more variants than it has: python run_with.py '{"name": "target"}' FLAGS
+
+Ends with status 70 if the parent has loaded a framework.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from harness.run import main
+from harness.variants import VARIANTS, Variant
+
+if __name__ == "__main__":
+    for name, target in json.loads(sys.argv[1]).items():
+        VARIANTS[name] = Variant(about="for a test", targets={"torch": target})
+    status = main(sys.argv[2:])
+    sys.exit(70 if {"jax", "torch"} & sys.modules.keys() else status)
