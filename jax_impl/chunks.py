@@ -31,7 +31,13 @@ class Chunk(NamedTuple):
         return self.rows() >= self.fresh_from
 
     def take(self, array: Array, axis: int = 0) -> Array:
-        return lax.dynamic_slice_in_dim(array, self.start, self.size, axis)
+        start = self.start
+        if _is_narrow(array):
+            # Tied to the step of the loop, or the compiler would change the whole array
+            # before the loop instead of one slice of it in each step.
+            array, start = lax.optimization_barrier((array, start))
+        rows = lax.dynamic_slice_in_dim(bits(array), start, self.size, axis)
+        return lax.bitcast_convert_type(rows, array.dtype)
 
     def put(self, array: Array, rows: Array, axis: int = 0) -> Array:
         return lax.dynamic_update_slice_in_dim(array, rows, self.start, axis)
@@ -63,3 +69,17 @@ def fold_chunks(
 
     num_chunks = -(-length // size)
     return lax.scan(step, carry, jnp.arange(num_chunks, dtype=jnp.int32))[0]
+
+
+def bits(array: Array) -> Array:
+    """The same bits, as integers where the dtype is a 16-bit float.
+
+    XLA's CPU compiler widens 16-bit floats: to take slices of such an array it would
+    make a float32 copy of the whole, and to put a slice into one, a copy each time.
+    It leaves integers alone.
+    """
+    return lax.bitcast_convert_type(array, jnp.uint16) if _is_narrow(array) else array
+
+
+def _is_narrow(array: Array) -> bool:
+    return jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize == 2

@@ -25,13 +25,17 @@ def encode_labels(
     return jnp.where(ignored, IGNORED, jnp.where(in_range, code, OUT_OF_RANGE))
 
 
-def check_labels(labels: Integer[Array, "..."], vocab_size: int, ignore_index: int) -> None:
+def check_labels(labels: Any, vocab_size: int, ignore_index: int) -> None:
     """Raises `ValueError` for the first impossible label, where values can be read.
 
-    That is outside a trace and on a CPU. On an accelerator reading them would make
-    the host wait; there the loss of such a token is NaN.
+    That is in a NumPy array and, outside a trace, in a JAX array on a CPU. On an
+    accelerator reading them would make the host wait; there the loss of such a token
+    is NaN. `labels` are as the caller gave them: without x64 JAX would make a label
+    of 2^32 + 1 a plausible 1.
     """
-    if isinstance(labels, jax.core.Tracer) or jax.default_backend() != "cpu":
+    if isinstance(labels, jax.core.Tracer):
+        return
+    if isinstance(labels, jax.Array) and jax.default_backend() != "cpu":
         return
     # In NumPy: labels that a jitted function closes over have values, but every JAX
     # operation on them there belongs to the trace.
@@ -49,10 +53,10 @@ def _classify(labels: Any, vocab_size: int, ignore_index: int) -> tuple[Any, Any
     Compared in the labels' own dtype: a cast would turn an unsigned label into -100,
     and -100 does not exist in an unsigned dtype.
     """
-    info = np.iinfo(labels.dtype)
+    info, as_label = np.iinfo(labels.dtype), labels.dtype.type
     can_be_ignored = info.min <= ignore_index <= info.max
-    ignored = labels == ignore_index if can_be_ignored else labels != labels
-    in_range = labels >= 0
+    ignored = labels == as_label(ignore_index) if can_be_ignored else labels != labels
+    in_range = labels >= as_label(0)
     if vocab_size <= info.max:
-        in_range &= labels < vocab_size
+        in_range &= labels < as_label(vocab_size)
     return ignored, in_range

@@ -80,8 +80,7 @@ def linear_cross_entropy(
     its value can be read (outside `jit`, on a CPU); elsewhere its loss is NaN.
     Forward mode and second derivatives raise `TypeError`.
     """
-    refuse_unimplemented("class_weight", class_weight, (None,))
-    refuse_unimplemented("token_weight", token_weight, (None,))
+    refuse_unimplemented(class_weight=class_weight, token_weight=token_weight)
     options = LossOptions(
         vocab_axis=vocab_axis,
         ignore_index=ignore_index,
@@ -96,8 +95,7 @@ def linear_cross_entropy(
         memory_budget=memory_budget,
         return_aux=return_aux,
     )
-    hidden, weight, labels, bias = _as_arrays(hidden, weight, labels, bias)
-    problem = _check(hidden, weight, labels, bias, options)
+    (hidden, weight, labels, bias), problem = _check(hidden, weight, labels, bias, options)
     plan = make_plan(problem, options, on_cpu=jax.default_backend() == "cpu")
     codes = encode_labels(labels.reshape(-1), problem.vocab_size, options.ignore_index)
     losses = two_pass(
@@ -133,8 +131,7 @@ def standard_linear_cross_entropy(
     Arguments, result and errors are those of `linear_cross_entropy`, less the
     chunking. The gradients come from JAX's own differentiation.
     """
-    refuse_unimplemented("class_weight", class_weight, (None,))
-    refuse_unimplemented("token_weight", token_weight, (None,))
+    refuse_unimplemented(class_weight=class_weight, token_weight=token_weight)
     options = LossOptions(
         vocab_axis=vocab_axis,
         ignore_index=ignore_index,
@@ -145,8 +142,7 @@ def standard_linear_cross_entropy(
         z_loss=z_loss,
         return_aux=return_aux,
     )
-    hidden, weight, labels, bias = _as_arrays(hidden, weight, labels, bias)
-    problem = _check(hidden, weight, labels, bias, options)
+    (hidden, weight, labels, bias), problem = _check(hidden, weight, labels, bias, options)
     codes = encode_labels(labels.reshape(-1), problem.vocab_size, options.ignore_index)
     losses = standard(
         hidden.reshape(problem.num_tokens, problem.hidden_dim),
@@ -171,13 +167,13 @@ def memory_efficient_cross_entropy(
     return linear_cross_entropy(hidden, weight_matrix, labels, vocab_axis=1, **options)
 
 
-def _as_arrays(*arrays: Any) -> tuple[Any, ...]:
-    return tuple(None if array is None else jnp.asarray(array) for array in arrays)
-
-
 def _check(
-    hidden: Array, weight: Array, labels: Array, bias: Array | None, options: LossOptions
-) -> Problem:
+    hidden: Any, weight: Any, labels: Any, bias: Any, options: LossOptions
+) -> tuple[tuple[Array, Array, Array, Array | None], Problem]:
+    """The arguments as JAX arrays, and the sizes that they agree on."""
+    given_labels = labels
+    hidden, weight, labels = jnp.asarray(hidden), jnp.asarray(weight), jnp.asarray(labels)
+    bias = None if bias is None else jnp.asarray(bias)
     problem = check_arrays(
         hidden=_spec(hidden),
         weight=_spec(weight),
@@ -185,8 +181,8 @@ def _check(
         bias=None if bias is None else _spec(bias),
         vocab_axis=options.vocab_axis,
     )
-    check_labels(labels, problem.vocab_size, options.ignore_index)
-    return problem
+    check_labels(given_labels, problem.vocab_size, options.ignore_index)
+    return (hidden, weight, labels, bias), problem
 
 
 def _spec(array: Array) -> ArraySpec:

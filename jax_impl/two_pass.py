@@ -19,7 +19,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int32
 
-from jax_impl.chunks import Chunk, fold_chunks
+from jax_impl.chunks import Chunk, bits, fold_chunks
 from jax_impl.labels import IGNORED, OUT_OF_RANGE
 from jax_impl.matmul import accumulation_dtype, matmul
 
@@ -198,7 +198,7 @@ def _backward(
         def put(whole: Array | None, rows: Array | None, axis: int) -> Array | None:
             if whole is None or rows is None:
                 return None
-            return vocab.put_fresh(whole, (rows * scale).astype(whole.dtype), axis)
+            return vocab.put_fresh(whole, bits((rows * scale).astype(hidden.dtype)), axis)
 
         return _Gradients(
             chunk.hidden,
@@ -206,19 +206,22 @@ def _backward(
             put(grads.bias, chunk.bias, 0),
         )
 
+    # Gradients that are put together chunk by chunk travel as bits: see `bits`.
     grads = fold_chunks(
         weight.shape[vocab_axis],
         config.vocab_chunk,
         vocab_block,
         _Gradients(
             jnp.zeros(hidden.shape, dtype) if needs.hidden else None,
-            jnp.zeros_like(weight) if needs.weight else None,
-            jnp.zeros_like(bias) if bias is not None and needs.bias else None,
+            jnp.zeros_like(bits(weight)) if needs.weight else None,
+            jnp.zeros_like(bits(bias)) if bias is not None and needs.bias else None,
         ),
     )
-    if grads.hidden is None:
-        return grads
-    return grads._replace(hidden=(grads.hidden * scale).astype(hidden.dtype))
+    return _Gradients(
+        None if grads.hidden is None else (grads.hidden * scale).astype(hidden.dtype),
+        None if grads.weight is None else lax.bitcast_convert_type(grads.weight, hidden.dtype),
+        None if grads.bias is None else lax.bitcast_convert_type(grads.bias, hidden.dtype),
+    )
 
 
 def _logits(config, hidden_block, weight_chunk, bias, vocab: Chunk) -> Float[Array, "T C"]:

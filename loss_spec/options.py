@@ -71,17 +71,19 @@ class LossOptions:
         if not isinstance(self.return_aux, bool):
             raise TypeError(f"return_aux: expected True or False, got {self.return_aux!r}")
         for name, supported in _NOT_YET_UNLESS.items():
-            refuse_unimplemented(name, getattr(self, name), supported)
+            if (value := getattr(self, name)) not in supported:
+                raise NotImplementedError(f"{name}={value!r} is not implemented yet")
 
     def _set(self, name: str, value: object) -> None:
         """Stores the normalised value: a NumPy integer becomes a plain, hashable int."""
         object.__setattr__(self, name, value)
 
 
-def refuse_unimplemented(name: str, value: object, supported: tuple[Any, ...]) -> None:
-    """Raises `NotImplementedError` when `value` asks for what is not there yet."""
-    if not any(value is choice or value == choice for choice in supported):
-        raise NotImplementedError(f"{name}={value!r} is not implemented yet")
+def refuse_unimplemented(**arrays: object) -> None:
+    """Raises `NotImplementedError` naming the first of these array options that is given."""
+    for name, array in arrays.items():
+        if array is not None:
+            raise NotImplementedError(f"{name} is not implemented yet")
 
 
 def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> Any:

@@ -10,7 +10,7 @@ from loss_spec.problem import Problem
 # Elements of a logits tile. On a CPU the tile should stay in the last-level cache
 # between the matmul that writes it and the passes that read it; an accelerator
 # wants matmuls large enough to fill it.
-_TILE_ELEMENTS = {"cpu": 2**20, "accelerator": 2**26}
+_TILE_ELEMENTS = {"cpu": 2**21, "accelerator": 2**26}
 
 # Narrower than this, a matmul loses more to its own overhead than a small tile gains.
 _MIN_VOCAB_CHUNK = 512

@@ -34,7 +34,7 @@ def check_labels(labels: Integer[Tensor, "..."], vocab_size: int, ignore_index: 
     wrong = ~(ignored | in_range)
     if wrong.any():
         position = tuple(wrong.nonzero()[0].tolist())
-        raise label_error(position, int(labels[position]), vocab_size)
+        raise label_error(position, int(labels.numpy()[position]), vocab_size)
 
 
 def _classify(
@@ -42,12 +42,14 @@ def _classify(
 ) -> tuple[Bool[Tensor, "..."], Bool[Tensor, "..."]]:
     """Whether each label is ignored, and whether it is a class.
 
-    Compared as int64, in which most operators exist. A uint64 label beyond its range
-    comes out negative: not a class, which is right, nor may it match an ignore_index
-    that an unsigned dtype cannot hold.
+    Compared as int64, in which most operators exist; what is left of 2^64 wraps, on
+    both sides. An ignore_index that the labels' own dtype cannot hold matches none:
+    a uint8 label of 156 is not -100.
     """
+    info = torch.iinfo(labels.dtype)
     wide = labels.to(torch.int64)
-    ignored = wide == ignore_index
-    if not labels.dtype.is_signed and ignore_index < 0:
-        ignored = torch.zeros_like(ignored)
+    if info.min <= ignore_index <= info.max:
+        ignored = wide == (ignore_index + 2**63) % 2**64 - 2**63
+    else:
+        ignored = torch.zeros_like(wide, dtype=torch.bool)
     return ignored, (wide >= 0) & (wide < vocab_size)

@@ -77,8 +77,7 @@ def linear_cross_entropy(
     its value can be read (on a CPU); elsewhere its loss is NaN. Forward mode and
     second derivatives raise `RuntimeError`.
     """
-    refuse_unimplemented("class_weight", class_weight, (None,))
-    refuse_unimplemented("token_weight", token_weight, (None,))
+    refuse_unimplemented(class_weight=class_weight, token_weight=token_weight)
     options = LossOptions(
         vocab_axis=vocab_axis,
         ignore_index=ignore_index,
@@ -128,8 +127,7 @@ def standard_linear_cross_entropy(
     Arguments, result and errors are those of `linear_cross_entropy`, less the
     chunking. The gradients come from autograd.
     """
-    refuse_unimplemented("class_weight", class_weight, (None,))
-    refuse_unimplemented("token_weight", token_weight, (None,))
+    refuse_unimplemented(class_weight=class_weight, token_weight=token_weight)
     options = LossOptions(
         vocab_axis=vocab_axis,
         ignore_index=ignore_index,

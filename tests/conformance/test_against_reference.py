@@ -1,0 +1,111 @@
+"""Loss and all gradients against float64: within the rule for every kind of call."""
+
+from __future__ import annotations
+
+from itertools import cycle, product
+
+import pytest
+
+from tests.conformance.problem import assert_fair, make_problem
+
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+REDUCTIONS = ("mean", "sum", "none")
+
+# (vocab_chunk, token_chunk) for V=507 and N=15.
+CHUNKS = {
+    "both divide": (169, 5),
+    "vocab ragged": (100, 5),
+    "tokens ragged": (39, 4),
+    "both ragged": (100, 7),
+    "one class": (1, 8),
+    "one token": (200, 1),
+    "last of one": (253, 2),
+    "exactly the axes": (507, 15),
+    "longer than the axes": (1000, 64),
+    "chosen by the plan": (None, None),
+}
+
+
+# What costs time is a JAX compilation, one for each dtype, layout, bias and pair of chunks.
+# So every dtype gets three of them here, and every pair is seen in float32 below.
+COMPILED = [
+    (dtype, vocab_axis, has_bias, CHUNKS[chunks])
+    for dtype, (vocab_axis, has_bias, chunks) in product(
+        DTYPES,
+        [
+            (0, True, "both ragged"),
+            (0, False, "tokens ragged"),
+            (1, True, "vocab ragged"),
+        ],
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("reduction", "ignored_fraction"),
+    [*product(REDUCTIONS, [0.4]), *product(["mean", "none"], [0.0, 1.0])],
+)
+@pytest.mark.parametrize(("dtype", "vocab_axis", "has_bias", "chunks"), COMPILED)
+def test_every_combination_of_options(
+    framework, dtype, vocab_axis, has_bias, chunks, reduction, ignored_fraction
+):
+    problem = make_problem(
+        dtype=dtype,
+        vocab_axis=vocab_axis,
+        has_bias=has_bias,
+        reduction=reduction,
+        ignored_fraction=ignored_fraction,
+    )
+    assert_fair(framework, problem, vocab_chunk=chunks[0], token_chunk=chunks[1])
+
+
+@pytest.mark.parametrize(
+    ("chunks", "vocab_axis"), list(zip(CHUNKS.values(), cycle((0, 1)))), ids=CHUNKS
+)
+def test_every_pair_of_chunk_sizes(framework, chunks, vocab_axis):
+    problem = make_problem(vocab_axis=vocab_axis, has_bias=vocab_axis == 0, reduction="none")
+    assert_fair(framework, problem, vocab_chunk=chunks[0], token_chunk=chunks[1])
+
+
+# (N, D, V), each with chunks that divide neither axis where the axis allows it.
+SHAPES = {
+    "one class": (7, 5, 1),
+    "one token": (1, 33, 100),
+    "no token": (0, 5, 9),
+    "one of each": (1, 1, 1),
+    "D and V not round": (17, 123, 252),
+}
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_shapes(framework, shape, reduction):
+    num_tokens, hidden_dim, vocab_size = shape
+    problem = make_problem(
+        num_tokens=num_tokens,
+        hidden_dim=hidden_dim,
+        vocab_size=vocab_size,
+        reduction=reduction,
+        ignored_fraction=0.0,
+    )
+    chunks = {"vocab_chunk": vocab_size // 2 + 2, "token_chunk": num_tokens // 3 + 1}
+    assert_fair(framework, problem, **chunks)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_hidden_with_a_batch_axis(framework, reduction):
+    """[B, T, D] gives per-token losses [B, T] and a gradient [B, T, D]."""
+    flat = make_problem(reduction=reduction)
+    problem = flat.but(
+        hidden=flat.hidden.reshape(3, 5, -1),
+        labels=flat.labels.reshape(3, 5),
+        cotangent=flat.cotangent.reshape(3, 5) if reduction == "none" else flat.cotangent,
+    )
+    assert_fair(framework, problem, vocab_chunk=100, token_chunk=7)
+
+
+def test_hidden_without_a_batch_axis(framework):
+    """One token as a vector [D], its label a scalar."""
+    flat = make_problem(num_tokens=1, ignored_fraction=0.0)
+    problem = flat.but(hidden=flat.hidden[0], labels=flat.labels.reshape(()))
+    assert_fair(framework, problem, vocab_chunk=100)

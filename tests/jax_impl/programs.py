@@ -1,0 +1,52 @@
+"""What a JAX program is made of: its equations before XLA, its buffers after."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def abstract_arrays(
+    num_tokens: int, hidden_dim: int, vocab_size: int, dtype: str = "float32", vocab_axis: int = 0
+) -> tuple[Any, Any, Any]:
+    """hidden, weight and labels to compile for; nothing is allocated."""
+    shape = (vocab_size, hidden_dim) if vocab_axis == 0 else (hidden_dim, vocab_size)
+    return (
+        jax.ShapeDtypeStruct((num_tokens, hidden_dim), dtype),
+        jax.ShapeDtypeStruct(shape, dtype),
+        jax.ShapeDtypeStruct((num_tokens,), jnp.int32),
+    )
+
+
+def equations(function: Any, *arguments: Any) -> list[Any]:
+    """All equations of a function, those of loops and inner functions included."""
+    return list(_walk(jax.make_jaxpr(function)(*arguments).jaxpr))
+
+
+def count_matmuls(function: Any, *arguments: Any) -> int:
+    return sum(eqn.primitive.name == "dot_general" for eqn in equations(function, *arguments))
+
+
+def largest_buffer(compiled: Any) -> int:
+    """Elements of the largest array that the compiled program names anywhere."""
+    shapes = re.findall(r"\b[a-z]+\d+\w*\[([\d,]*)\]", compiled.as_text())
+    return max(math.prod(int(size) for size in shape.split(",") if size) for shape in shapes)
+
+
+def temporary_bytes(compiled: Any) -> int:
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def _walk(jaxpr: Any) -> Iterator[Any]:
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for parameter in eqn.params.values():
+            for inner in parameter if isinstance(parameter, (tuple, list)) else [parameter]:
+                inner = getattr(inner, "jaxpr", inner)  # a closed jaxpr holds one
+                if hasattr(inner, "eqns"):
+                    yield from _walk(inner)

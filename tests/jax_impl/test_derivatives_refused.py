@@ -1,0 +1,84 @@
+"""Forward mode and second derivatives raise; they never return zeros."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jax_impl import linear_cross_entropy, standard_linear_cross_entropy
+
+SECOND = r"linear_cross_entropy: second derivatives are not supported"
+HIDDEN, WEIGHT, BIAS = range(3)
+
+
+@pytest.fixture
+def arrays():
+    key = jax.random.key(0)
+    return jax.random.normal(key, (3, 4)), jax.random.normal(key, (5, 4)), jnp.ones(5)
+
+
+def loss_with(reduction):
+    def loss(hidden, weight, bias):
+        labels = jnp.array([0, 4, -100])
+        losses = linear_cross_entropy(
+            hidden, weight, labels, bias=bias, reduction=reduction, vocab_chunk=2, token_chunk=2
+        )
+        return jnp.sum(losses)
+
+    return loss
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("argument", [HIDDEN, WEIGHT, BIAS])
+@pytest.mark.parametrize("jit", [False, True])
+def test_forward_mode(arrays, argument, reduction, jit):
+    tangents = [
+        jnp.ones_like(a) if i == argument else jnp.zeros_like(a) for i, a in enumerate(arrays)
+    ]
+    loss = loss_with(reduction)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(jax.jit(loss) if jit else loss, arrays, tuple(tangents))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("outer", [HIDDEN, WEIGHT, BIAS])
+@pytest.mark.parametrize("inner", [HIDDEN, WEIGHT, BIAS])
+@pytest.mark.parametrize("again", [jax.jacrev, jax.jacfwd])
+def test_second_derivatives(arrays, again, inner, outer, reduction):
+    """Reverse and forward over reverse, in the same argument and mixed."""
+    gradient = jax.grad(loss_with(reduction), inner)
+    with pytest.raises(TypeError, match=SECOND):
+        jax.eval_shape(again(gradient, outer), *arrays)  # refused while it is traced
+
+
+def test_hessian(arrays):
+    with pytest.raises(TypeError, match=SECOND):
+        jax.hessian(loss_with("mean"))(*arrays)
+
+
+def test_second_derivative_through_the_cotangent(arrays):
+    """The gradient depends on what the loss is multiplied by: that is a second derivative."""
+
+    def scaled_gradient(scale):
+        return jnp.sum(
+            jax.grad(lambda hidden: scale * loss_with("mean")(hidden, *arrays[1:]))(arrays[0])
+        )
+
+    with pytest.raises(TypeError, match=SECOND):
+        jax.grad(scaled_gradient)(jnp.float32(2))
+
+
+def test_second_derivative_under_jit(arrays):
+    gradient = jax.grad(lambda *inputs: jnp.sum(jax.grad(loss_with("mean"))(*inputs)))
+    with pytest.raises(TypeError, match=SECOND):
+        jax.jit(gradient)(*arrays)
+
+
+def test_the_standard_loss_has_them(arrays):
+    """What the message sends the reader to does work."""
+    standard = functools.partial(standard_linear_cross_entropy, labels=jnp.array([0, 4, -100]))
+    hessian = jax.jit(jax.hessian(lambda hidden: standard(hidden, arrays[1])))(arrays[0])
+    assert bool(jnp.any(hessian != 0))
