@@ -93,12 +93,13 @@ def _measure(case: Case, backend: Any, reference_directory: Path, send: Send) ->
     workload = backend.build(case, inputs_of(case.shape), device)
 
     host_limit = limit_bytes if device == "cpu" else None
+    # The probes need memory of their own, so they measure what has already fitted.
     with data_limit(host_limit, workload.inputs_bytes):
         outputs = _time(workload, case, send)
-        if workload.measure_memory is not None:
-            figures = workload.measure_memory()
-            host_rss = host_rss_growth_bytes(workload.step) if device == "cpu" else None
-            send("memory", figures.to_json(host_rss))
+    if workload.measure_memory is not None:
+        figures = workload.measure_memory()
+        host_rss = host_rss_growth_bytes(workload.step) if device == "cpu" else None
+        send("memory", figures.to_json(host_rss))
     if case.is_loss:
         send("numerics", compare(outputs, workload.to_numpy, reference_directory))
 
