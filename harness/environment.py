@@ -39,7 +39,8 @@ def has_nvidia_gpu() -> bool:
 def gpu_memory_bytes() -> int | None:
     """All memory of the first GPU, None without one."""
     answer = _output(["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"])
-    return int(answer.split()[0]) * 2**20 if answer else None
+    first = answer.split()[0] if answer else ""
+    return int(first) * 2**20 if first.isdecimal() else None  # some GPUs answer [N/A]
 
 
 def _cpu_model() -> str:

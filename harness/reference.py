@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from harness.cases import Shape
+from harness.orphan import die_with_parent
 from loss_spec.inputs import Inputs, make_inputs, numpy_dtype
 from loss_spec.reference import error_limits, reference_linear_cross_entropy, relative_error
 
@@ -75,4 +76,5 @@ def compare(
 
 
 if __name__ == "__main__":
+    die_with_parent()
     write_reference(Shape(**json.load(sys.stdin)), Path(sys.argv[1]))

@@ -12,6 +12,7 @@ mismatch, error or timeout; 2 for unusable flags; 130 after an interrupt.
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -110,14 +111,14 @@ def main(arguments: Sequence[str]) -> int:
     except (flags.Error, BadFlagError) as error:
         print(f"harness.run: {error}", file=sys.stderr)
         return 2
-    return run_sweep(cases, store, command, console)
+    return run_sweep(cases, store, console)
 
 
 def _cases(values: flags.FlagValues) -> list[Case]:
     preset = _preset(values)
     for name in ("vocab_chunk", "token_chunk", "memory_limit_gib", "timeout_s"):
         value = values[name].value
-        _expect(values, name, value is None or value > 0, "a number > 0")
+        _expect(values, name, value is None or 0 < value < math.inf, "a finite number > 0")
     fraction, seed = float(values.ignored_fraction), int(values.seed)
     _expect(values, "ignored_fraction", 0.0 <= fraction <= 1.0, "a number from 0 to 1")
     _expect(values, "seed", seed >= 0, "an integer >= 0")
@@ -138,7 +139,7 @@ def _cases(values: flags.FlagValues) -> list[Case]:
             warmup=preset.warmup,
             repeats=preset.repeats,
             timeout_s=values.timeout_s,
-            device=values.device,
+            device=_device(values),
             memory_limit_gib=values.memory_limit_gib,
         ),
     )
@@ -146,7 +147,7 @@ def _cases(values: flags.FlagValues) -> list[Case]:
 
 def _preset(values: flags.FlagValues) -> Preset:
     """The preset with what the command line puts in place of its own."""
-    name = values.preset or ("seed" if values.device != "cpu" and has_nvidia_gpu() else "cpu")
+    name = values.preset or ("seed" if _device(values) == "gpu" else "cpu")
     changes = {}
     for field in ("batch_size", "seq_len", "hidden_dim", "repeats", "warmup"):
         if (value := values[field].value) is not None:
@@ -163,6 +164,13 @@ def _preset(values: flags.FlagValues) -> Preset:
     return dataclasses.replace(PRESETS[name], **changes)
 
 
+def _device(values: flags.FlagValues) -> str:
+    """Decided once: workers that each chose would compare a GPU with a CPU."""
+    if values.device == "auto":
+        return "gpu" if has_nvidia_gpu() else "cpu"
+    return values.device
+
+
 def _expect(values: flags.FlagValues, name: str, holds: object, expected: str) -> None:
     if not holds:
         got = values[name].value
@@ -172,9 +180,9 @@ def _expect(values: flags.FlagValues, name: str, holds: object, expected: str) -
 
 def _open_store(values: flags.FlagValues, cases: list[Case], command: str) -> RunStore:
     output_dir = Path(values.output_dir)
-    case_ids = [case.case_id for case in cases]
+    asked = [case.to_json() for case in cases]
     if values.resume:
-        store = newest_run(output_dir, case_ids) if output_dir.is_dir() else None
+        store = newest_run(output_dir, asked) if output_dir.is_dir() else None
         if store is None:
             raise BadFlagError(
                 f"--resume: expected a run of the same cases under {output_dir}, found none; "
@@ -182,7 +190,7 @@ def _open_store(values: flags.FlagValues, cases: list[Case], command: str) -> Ru
             )
         return store
     try:
-        return new_run(output_dir, case_ids, command)
+        return new_run(output_dir, asked, command)
     except OSError as error:
         raise BadFlagError(
             f"--output_dir: expected a directory that can be written, got {output_dir} "

@@ -24,6 +24,7 @@ from harness import record
 from harness.cases import Case, Shape
 from harness.environment import gpu_memory_bytes, usable_cores
 
+_LONGEST_WAIT_S = 3600.0  # of one system call, which does not take any number
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -52,24 +53,31 @@ def run_case(
         result["status"] = record.TIMEOUT
         result["error"] = {"type": "Timeout", "message": f"stopped after {limit}"}
     elif exit_code != 0:
-        out_of_memory = "bad_alloc" in output or _kernel_oom_kills() > oom_kills
+        killed_by_kernel = exit_code == -signal.SIGKILL and _kernel_oom_kills() > oom_kills
+        out_of_memory = "bad_alloc" in output or killed_by_kernel
         result["status"] = record.OOM if out_of_memory else record.ERROR
         result["error"] = {"type": "WorkerDied", "message": _last_words(exit_code, output)}
+    elif "finished" not in sections:
+        result["error"] = {"type": "WorkerDied", "message": "ended before it had finished"}
     else:
         result["status"], result["error"] = record.judge(sections.get("numerics"))
     return result
 
 
-def run_reference(shape: Shape, directory: Path) -> None:
+def run_reference(shape: Shape, directory: Path, timeout_s: float) -> None:
     """Writes the reference of a shape; raises `RuntimeError` with its last words if it cannot."""
-    done = subprocess.run(
-        [sys.executable, "-m", "harness.reference", str(directory)],
-        input=json.dumps(dataclasses.asdict(shape)),
-        capture_output=True,
-        text=True,
-        cwd=_ROOT,
-        start_new_session=True,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "harness.reference", str(directory)],
+            input=json.dumps(dataclasses.asdict(shape)),
+            capture_output=True,
+            text=True,
+            cwd=_ROOT,
+            start_new_session=True,
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"reference: stopped after {timeout_s:g} s") from None
     if done.returncode != 0:
         raise RuntimeError(f"reference: {_last_words(done.returncode, done.stderr)}")
 
@@ -131,11 +139,14 @@ def worker_environment(case: Case) -> dict[str, str]:
     }
     if case.measurement.device == "cpu":
         settings |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    else:
+        # JAX would round float32 operands to TF32 on a GPU, and PyTorch would not.
+        settings["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
     limit = case.measurement.memory_limit_gib
     if limit is not None and case.framework == "jax":
         total = gpu_memory_bytes()
         if total is not None:
-            settings["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{min(limit * 2**30 / total, 1.0):.6f}"
+            settings["XLA_CLIENT_MEM_FRACTION"] = f"{min(limit * 2**30 / total, 1.0):.6f}"
     return settings
 
 
@@ -146,7 +157,7 @@ def _read_sections(pipe: IO[bytes], deadline: float) -> tuple[dict[str, Any], bo
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
         while (left := deadline - time.monotonic()) > 0:
-            if not selector.select(left):
+            if not selector.select(min(left, _LONGEST_WAIT_S)):
                 continue
             data = os.read(pipe.fileno(), 65536)
             if not data:

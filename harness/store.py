@@ -17,15 +17,20 @@ _RUN = "run.json"
 class RunStore:
     """One run: `run.json` says what was asked for, `records.jsonl` what came of it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, command: str) -> None:
         self.directory = directory
         self.run_id = directory.name
+        self.command = command
 
     def append(self, record: dict[str, Any]) -> None:
         """Writes the record through to the disk: nothing measured is ever lost."""
         line = json.dumps(_to_json(record), allow_nan=False)
-        with (self.directory / _RECORDS).open("a") as file:
-            file.write(line + "\n")
+        with (self.directory / _RECORDS).open("ab+") as file:
+            # A line that a kill has cut short must not swallow this one.
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read() == b"\n" else "\n" + line
+            file.write(f"{line}\n".encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -43,7 +48,7 @@ class RunStore:
         return records
 
 
-def new_run(output_dir: Path, case_ids: Sequence[str], command: str) -> RunStore:
+def new_run(output_dir: Path, cases: Sequence[dict[str, Any]], command: str) -> RunStore:
     """Makes the folder, named by the time; raises `OSError` where that cannot be."""
     output_dir.mkdir(parents=True, exist_ok=True)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -54,20 +59,22 @@ def new_run(output_dir: Path, case_ids: Sequence[str], command: str) -> RunStore
         except FileExistsError:
             continue
         (directory / _RUN).write_text(
-            json.dumps({"command": command, "case_ids": list(case_ids)}, indent=1) + "\n"
+            json.dumps({"command": command, "cases": list(cases)}, indent=1) + "\n"
         )
-        return RunStore(directory)
+        return RunStore(directory, command)
     raise FileExistsError(f"{output_dir / stamp} and 98 more exist")
 
 
-def newest_run(output_dir: Path, case_ids: Sequence[str]) -> RunStore | None:
-    """The newest run of exactly these cases, whatever became of it."""
-    found = [
-        path.parent
-        for path in output_dir.glob(f"*/{_RUN}")
-        if json.loads(path.read_text())["case_ids"] == list(case_ids)
-    ]
-    return RunStore(max(found, key=lambda path: path.name)) if found else None
+def newest_run(output_dir: Path, cases: Sequence[dict[str, Any]]) -> RunStore | None:
+    """The newest run of exactly these cases, measured in the same way."""
+    for path in sorted(output_dir.glob(f"*/{_RUN}"), reverse=True):
+        try:
+            run = json.loads(path.read_text())
+        except json.JSONDecodeError:  # killed while it was written: nothing has run
+            continue
+        if run["cases"] == list(cases):
+            return RunStore(path.parent, run["command"])
+    return None
 
 
 def _to_json(value: Any) -> Any:

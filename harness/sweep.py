@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,7 @@ from harness.store import RunStore
 INTERRUPTED = 130
 
 
-def run_sweep(cases: Sequence[Case], store: RunStore, command: str, console: Console) -> int:
+def run_sweep(cases: Sequence[Case], store: RunStore, console: Console) -> int:
     """Runs what has no record yet; returns the exit status.
 
     After an interrupt the report shows what was measured, and `--resume` goes on.
@@ -46,7 +47,7 @@ def run_sweep(cases: Sequence[Case], store: RunStore, command: str, console: Con
 
     results = store.records()
     if results:
-        _show_report(results, store, command, console)
+        _show_report(results, store, console)
     if interrupted:
         missing = len(cases) - len({result["case_id"] for result in results})
         console.print(f"interrupted with {missing} cases to go: repeat the command with --resume")
@@ -70,23 +71,33 @@ def _run_cases(cases: Sequence[Case], store: RunStore, console: Console) -> None
         references: dict[Shape, Path] = {}
         for case in cases:
             progress.update(task, description=_label(case))
-            if case.is_loss and case.shape not in references:
-                _forget(references)
-                references[case.shape] = Path(tempfile.mkdtemp(dir=scratch))
-                run_reference(case.shape, references[case.shape])
-            directory = references.get(case.shape, Path(scratch))
-            result = run_case(case, store.run_id, host, directory)
+            try:
+                reference = _reference(case, references, scratch)
+            except RuntimeError as error:
+                result = record.new_record(case, store.run_id)
+                result["error"] = {"type": "NoReference", "message": str(error)}
+            else:
+                result = run_case(case, store.run_id, host, reference)
             store.append(result)
             progress.console.print(_line(case, result), soft_wrap=True)
             progress.advance(task)
 
 
-def _forget(references: dict[Shape, Path]) -> None:
-    """Deletes the reference of a shape that is done: a gradient in float64 is large."""
-    for directory in references.values():
-        for file in directory.iterdir():
-            file.unlink()
-    references.clear()
+def _reference(case: Case, references: dict[Shape, Path], scratch: str) -> Path:
+    """Where the reference of the case's shape is, worked out when it is first wanted.
+
+    Only one is kept: the gradients of a large shape in float64 are large files.
+    """
+    if not case.is_loss:
+        return Path(scratch)
+    if case.shape not in references:
+        for directory in references.values():
+            shutil.rmtree(directory)
+        references.clear()
+        directory = Path(tempfile.mkdtemp(dir=scratch))
+        run_reference(case.shape, directory, case.measurement.timeout_s)
+        references[case.shape] = directory
+    return references[case.shape]
 
 
 def _label(case: Case) -> str:
@@ -112,13 +123,11 @@ def _line(case: Case, result: dict[str, Any]) -> str:
     return "  ".join(parts)
 
 
-def _show_report(
-    results: list[dict[str, Any]], store: RunStore, command: str, console: Console
-) -> None:
+def _show_report(results: list[dict[str, Any]], store: RunStore, console: Console) -> None:
     from harness.report import write_report  # matplotlib is slow to load: not before it is wanted
     from harness.report.tables import closing_table
 
-    report = write_report(results, store.directory, command)
+    report = write_report(results, store.directory, store.command)
     console.print(closing_table(results))
     console.print(f"records   {store.directory / 'records.jsonl'}", soft_wrap=True)
     console.print(f"summary   {store.directory / 'summary.md'}", soft_wrap=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 from harness.workload import UnavailableError
 
+_OURS = ("harness", "jax_impl", "loss_spec", "torch_impl")
+
 
 def load_target(target: str) -> Callable[..., Any]:
     """The function that "module:function" names.
@@ -19,5 +21,7 @@ def load_target(target: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in _OURS:
+            raise
         raise UnavailableError(f"{target} needs {error.name}, which is not installed") from error
     return getattr(module, function_name)

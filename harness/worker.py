@@ -8,12 +8,10 @@ goes wrong later. Standard output and error are left to the framework.
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import importlib
+import importlib.util
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -24,16 +22,15 @@ from harness import record
 from harness.cases import Case
 from harness.memory.host_rss import host_rss_growth_bytes
 from harness.memory.limit import data_limit
+from harness.orphan import die_with_parent
 from harness.reference import compare, inputs_of
 from harness.workload import UnavailableError, Workload
-
-_PR_SET_PDEATHSIG = 1
 
 Send = Callable[[str, Any], None]
 
 
 def main() -> None:
-    _die_with_parent()
+    die_with_parent()
     pipe = os.fdopen(int(sys.argv[1]), "w")
     case = Case.from_json(json.load(sys.stdin))
 
@@ -44,7 +41,7 @@ def main() -> None:
 
 
 def run_case(case: Case, reference_directory: Path, send: Send) -> None:
-    """Sends `environment`, `timing`, `memory`, `numerics`, or `failure` in place of the rest."""
+    """Sends sections as they are found; `finished` last, or `failure` instead of the rest."""
     is_out_of_memory: Callable[[BaseException], bool] = _never
     try:
         backend = _load_backend(case.framework)
@@ -67,10 +64,9 @@ def _never(error: BaseException) -> bool:
 
 
 def _load_backend(framework: str) -> Any:
-    try:
-        return importlib.import_module(f"harness.backends.{framework}_backend")
-    except ModuleNotFoundError as error:
-        raise UnavailableError(f"{framework}: {error.name} is not installed") from error
+    if importlib.util.find_spec(framework) is None:
+        raise UnavailableError(f"{framework} is not installed")
+    return importlib.import_module(f"harness.backends.{framework}_backend")
 
 
 def _measure(case: Case, backend: Any, reference_directory: Path, send: Send) -> None:
@@ -96,12 +92,14 @@ def _measure(case: Case, backend: Any, reference_directory: Path, send: Send) ->
     # The probes need memory of their own, so they measure what has already fitted.
     with data_limit(host_limit, workload.inputs_bytes):
         outputs = _time(workload, case, send)
+    if case.is_loss:
+        send("numerics", compare(outputs, workload.to_numpy, reference_directory))
+    del outputs  # or the step that is measured would be the second to hold gradients
     if workload.measure_memory is not None:
         figures = workload.measure_memory()
         host_rss = host_rss_growth_bytes(workload.step) if device == "cpu" else None
         send("memory", figures.to_json(host_rss))
-    if case.is_loss:
-        send("numerics", compare(outputs, workload.to_numpy, reference_directory))
+    send("finished", True)
 
 
 def _time(workload: Workload, case: Case, send: Send) -> tuple[Any, ...]:
@@ -116,11 +114,12 @@ def _time(workload: Workload, case: Case, send: Send) -> tuple[Any, ...]:
     timing["first_step_s"], outputs = _seconds(workload.step)
     send("timing", timing)
     for _ in range(measurement.warmup):
+        del outputs  # or two sets of gradients would be alive at once
         outputs = workload.step()
     gc.collect()
     timing["step_s"] = []
     for _ in range(measurement.repeats):
-        del outputs  # or two sets of gradients would be alive at once
+        del outputs
         seconds, outputs = _seconds(workload.step)
         timing["step_s"].append(seconds)
         send("timing", timing)
@@ -135,13 +134,6 @@ def _seconds(function: Callable[[], Any]) -> tuple[float, Any]:
     start = time.perf_counter()
     result = function()
     return time.perf_counter() - start, result
-
-
-def _die_with_parent() -> None:
-    """A parent that was killed must not leave a worker that disturbs the next run."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "prctl"):  # Linux
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int32
@@ -32,7 +33,7 @@ class Chunk(NamedTuple):
 
     def take(self, array: Array, axis: int = 0) -> Array:
         start = self.start
-        if _is_narrow(array):
+        if _is_widened(array):
             # Tied to the step of the loop, or the compiler would change the whole array
             # before the loop instead of one slice of it in each step.
             array, start = lax.optimization_barrier((array, start))
@@ -72,14 +73,15 @@ def fold_chunks(
 
 
 def bits(array: Array) -> Array:
-    """The same bits, as integers where the dtype is a 16-bit float.
+    """The same bits, as integers where the dtype is a 16-bit float and the device a CPU.
 
     XLA's CPU compiler widens 16-bit floats: to take slices of such an array it would
     make a float32 copy of the whole, and to put a slice into one, a copy each time.
     It leaves integers alone.
     """
-    return lax.bitcast_convert_type(array, jnp.uint16) if _is_narrow(array) else array
+    return lax.bitcast_convert_type(array, jnp.uint16) if _is_widened(array) else array
 
 
-def _is_narrow(array: Array) -> bool:
-    return jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize == 2
+def _is_widened(array: Array) -> bool:
+    is_16_bit = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize == 2
+    return is_16_bit and jax.default_backend() == "cpu"

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from loss_spec.options import LossOptions
 from loss_spec.problem import Problem
 
-# Elements of a logits tile. On a CPU the tile should stay in the last-level cache
-# between the matmul that writes it and the passes that read it; an accelerator
-# wants matmuls large enough to fill it.
+# Elements of the largest buffers: the [token_chunk, vocab_chunk] tile of logits and the
+# [vocab_chunk, D] slice of the weight and its gradient. On a CPU they should stay in the
+# last-level cache between the matmul that writes them and the passes that read them; an
+# accelerator wants matmuls large enough to fill it.
 _TILE_ELEMENTS = {"cpu": 2**21, "accelerator": 2**26}
 
 # Narrower than this, a matmul loses more to its own overhead than a small tile gains.
@@ -34,7 +35,9 @@ def make_plan(problem: Problem, options: LossOptions, *, on_cpu: bool) -> Plan:
     kind = "cpu" if on_cpu else "accelerator"
     tokens = max(problem.num_tokens, 1)
     token_chunk = min(options.token_chunk or _MAX_TOKEN_CHUNK[kind], tokens)
-    vocab_chunk = options.vocab_chunk or max(_TILE_ELEMENTS[kind] // token_chunk, _MIN_VOCAB_CHUNK)
+    # With few tokens the slice of the weight is the larger of the two.
+    widest = max(token_chunk, problem.hidden_dim)
+    vocab_chunk = options.vocab_chunk or max(_TILE_ELEMENTS[kind] // widest, _MIN_VOCAB_CHUNK)
     return Plan(
         strategy="two_pass",
         vocab_chunk=min(vocab_chunk, problem.vocab_size),

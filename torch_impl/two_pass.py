@@ -169,7 +169,8 @@ def _backward(
     if needs.weight:
         # In the strides of weight, or `.grad` would be made from a copy. No token, no write.
         grad_weight = torch.empty_like(weight) if num_tokens else torch.zeros_like(weight)
-        chunk_buffer = hidden.new_empty(config.vocab_chunk, hidden.shape[1], dtype=dtype)
+        if is_narrow:
+            chunk_buffer = hidden.new_empty(config.vocab_chunk, hidden.shape[1], dtype=dtype)
     if needs.bias:
         grad_bias = logsumexp.new_zeros(vocab_size)
 

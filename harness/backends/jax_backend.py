@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ import jaxlib
 import numpy as np
 
 from harness.cases import Case
+from harness.environment import usable_cores
 from harness.memory import buffer_assignment, device_stats
 from harness.memory.figures import MemoryFigures
 from harness.targets import load_target
@@ -24,11 +24,11 @@ def versions() -> dict[str, str]:
 
 def num_threads() -> int:
     # XLA's CPU thread pool has a thread for each core that the process may use.
-    return len(os.sched_getaffinity(0))
+    return usable_cores()
 
 
 def select_device(requested: str) -> tuple[str, str | None]:
-    """("cpu" | "gpu", name of the GPU or None) for "auto", "cpu" or "gpu"."""
+    """("cpu" | "gpu", name of the GPU or None)."""
     device = jax.devices()[0]
     if requested == "gpu" and device.platform != "gpu":
         raise UnavailableError(f"device=gpu: jax.devices() has {device.platform} only")

@@ -25,12 +25,11 @@ def num_threads() -> int:
 
 
 def select_device(requested: str) -> tuple[str, str | None]:
-    """("cpu" | "gpu", name of the GPU or None) for "auto", "cpu" or "gpu"."""
-    has_gpu = torch.cuda.is_available()
-    if requested == "gpu" and not has_gpu:
-        raise UnavailableError("device=gpu: torch.cuda.is_available() is False")
-    if requested == "cpu" or not has_gpu:
+    """("cpu" | "gpu", name of the GPU or None)."""
+    if requested == "cpu":
         return "cpu", None
+    if not torch.cuda.is_available():
+        raise UnavailableError("device=gpu: torch.cuda.is_available() is False")
     return "gpu", torch.cuda.get_device_name()
 
 
@@ -41,7 +40,8 @@ def limit_device_memory(limit_bytes: int) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    words = ("can't allocate memory", "bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def build(case: Case, inputs: Inputs, device: str) -> Workload:

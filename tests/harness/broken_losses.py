@@ -29,6 +29,10 @@ def killed(hidden: Any, weight: Any, labels: Any) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def leaving(hidden: Any, weight: Any, labels: Any) -> Any:
+    sys.exit(0)
+
+
 def sleeping(hidden: Any, weight: Any, labels: Any) -> Any:
     if "SLEEPING" in os.environ:
         Path(os.environ["SLEEPING"]).touch()  # for whoever waits until it sleeps

@@ -6,12 +6,17 @@ Ends with status 70 if the parent has loaded a framework.
 from __future__ import annotations
 
 import json
+import os
+import resource
 import sys
 
 from harness.run import main
 from harness.variants import VARIANTS, Variant
 
 if __name__ == "__main__":
+    if limit := int(os.environ.get("HARNESS_TEST_FILE_LIMIT", 0)):
+        # Too little for a large float64 gradient; the report must still fit.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     for name, target in json.loads(sys.argv[1]).items():
         VARIANTS[name] = Variant(about="for a test", targets={"torch": target})
     status = main(sys.argv[2:])

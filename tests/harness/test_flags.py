@@ -33,6 +33,8 @@ from harness.variants import VARIANTS
         ("--ignored_fraction=1.5", ("--ignored_fraction", "0 to 1", "1.5")),
         ("--memory_limit_gib=0", ("--memory_limit_gib", "> 0")),
         ("--timeout_s=-3", ("--timeout_s", "> 0")),
+        ("--timeout_s=inf", ("--timeout_s", "finite", "inf")),
+        ("--memory_limit_gib=nan", ("--memory_limit_gib", "finite", "nan")),
         ("--seed=-1", ("--seed", ">= 0")),
         ("--device=tpu", ("device", "cpu", "gpu", "tpu")),
         ("--vocab_chunk=few", ("vocab_chunk", "few")),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.store import RunStore
 from tests.harness.conftest import ROOT, TINY, Finished, harness_command
 
 FLAGS = (*TINY, "--framework=torch", "--vocab_sizes=96,100")
@@ -41,9 +42,10 @@ def test_stopped_sweep_keeps_its_records_and_resumes(
 
     done = run_harness(*FLAGS, "--resume")
     assert done.status == 0, done.stdout + done.stderr
-    lines = first.read_text().splitlines()
-    assert lines[: len(kept)] == kept
-    assert sum('"status": "ok"' in line for line in lines) == 6
+    assert first.read_text().splitlines()[: len(kept)] == kept
+    records = RunStore(first.parent, "command").records()
+    assert len({record["case_id"] for record in records}) == len(records) == 6
+    assert {record["status"] for record in records} == {"ok"}
     assert done.directory == first.parent
     assert len(list(output_dir.iterdir())) == 1
 

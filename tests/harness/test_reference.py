@@ -21,7 +21,7 @@ SHAPE = Shape(
 
 
 def test_compare_accepts_the_standard_in_the_same_dtype_and_no_more(tmp_path: Path) -> None:
-    run_reference(SHAPE, tmp_path)
+    run_reference(SHAPE, tmp_path, 60.0)
     inputs = inputs_of(SHAPE)
     rounded = reference_linear_cross_entropy(
         *inputs, compute_dtype=np.float32, round_to=inputs.hidden.dtype
@@ -46,7 +46,7 @@ def test_float64_is_held_to_float64(tmp_path: Path) -> None:
 
 def test_reference_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="No such file"):
-        run_reference(SHAPE, tmp_path / "missing")
+        run_reference(SHAPE, tmp_path / "missing", 60.0)
 
 
 def test_case_survives_the_pipe() -> None:

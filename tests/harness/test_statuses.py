@@ -17,6 +17,8 @@ from tests.harness.conftest import TINY, Finished
         ("tests.harness.broken_losses:raising", "error", "this loss [does] not work"),
         ("tests.harness.broken_losses:killed", "error", "killed by SIGKILL"),
         ("tests.harness.broken_losses:out_of_memory_in_cpp", "oom", "bad_alloc"),
+        ("tests.harness.broken_losses:leaving", "error", "before it had finished"),
+        ("torch_impl.no_such_module:loss", "error", "No module named"),
         ("no_such_package:loss", "unavailable", "no_such_package, which is not installed"),
     ],
 )
@@ -71,3 +73,22 @@ def test_missing_gpu_is_unavailable(run_harness: Callable[..., Finished]) -> Non
     assert {record["status"] for record in done.records} == {"unavailable"}
     assert all("device=gpu" in record["error"]["message"] for record in done.records)
     assert done.status == 0
+
+
+def test_reference_that_fails_costs_its_cases_and_no_others(
+    run_harness: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A temporary directory that takes no large file: the float64 gradients do not fit."""
+    monkeypatch.setenv("HARNESS_TEST_FILE_LIMIT", "3000000")
+    done = run_harness(
+        *TINY,
+        "--framework=torch",
+        "--variants=chunked,floor",
+        "--vocab_sizes=96,96000",
+        variants={},
+    )
+    status = {(record["variant"], record["vocab_size"]): record for record in done.records}
+    assert status["chunked", 96]["status"] == "ok"
+    assert status["floor", 96000]["status"] == "ok"
+    assert status["chunked", 96000]["error"]["type"] == "NoReference"
+    assert done.status == 1

@@ -13,7 +13,7 @@ from harness.store import new_run, newest_run
 
 
 def test_records_come_back_and_are_strict_json(tmp_path: Path) -> None:
-    store = new_run(tmp_path, ["a"], "command")
+    store = new_run(tmp_path, [{"id": "a"}], "command")
     store.append({"case_id": "a", "numerics": {"loss_error": math.nan, "list": [math.inf, 1.5]}})
     (line,) = (store.directory / "records.jsonl").read_text().splitlines()
     json.loads(line, parse_constant=pytest.fail)
@@ -23,22 +23,25 @@ def test_records_come_back_and_are_strict_json(tmp_path: Path) -> None:
 
 
 def test_a_line_cut_short_is_not_a_record(tmp_path: Path) -> None:
-    store = new_run(tmp_path, ["a"], "command")
+    store = new_run(tmp_path, [{"id": "a"}], "command")
     store.append({"case_id": "a"})
     with (store.directory / "records.jsonl").open("a") as file:
         file.write('{"case_id": "b", "sta')
     assert store.records() == [{"case_id": "a"}]
+    store.append({"case_id": "c"})
+    assert store.records() == [{"case_id": "a"}, {"case_id": "c"}]
 
 
 def test_newest_run_of_the_same_cases(tmp_path: Path) -> None:
-    first = new_run(tmp_path, ["a", "b"], "command")
-    second = new_run(tmp_path, ["a", "b"], "command")
-    new_run(tmp_path, ["a"], "command")
+    first = new_run(tmp_path, [{"id": "a"}, {"id": "b"}], "command")
+    second = new_run(tmp_path, [{"id": "a"}, {"id": "b"}], "command")
+    new_run(tmp_path, [{"id": "a"}], "command")
     assert first.directory != second.directory
-    found = newest_run(tmp_path, ["a", "b"])
+    found = newest_run(tmp_path, [{"id": "a"}, {"id": "b"}])
     assert found is not None
     assert found.directory == second.directory
-    assert newest_run(tmp_path, ["c"]) is None
+    assert found.command == "command"
+    assert newest_run(tmp_path, [{"id": "c"}]) is None
 
 
 @pytest.mark.parametrize(

@@ -82,3 +82,15 @@ def test_frozen_weight_has_no_gradient_buffer():
     memory = step.memory_analysis()
     weight_bytes = 4 * vocab_size * hidden_dim
     assert memory.temp_size_in_bytes + memory.output_size_in_bytes < weight_bytes / 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "divisor"),
+    [((2048, 512, 32768), 20), ((64, 1024, 32768), 1)],
+    ids=["the sweep's largest", "few tokens"],
+)
+def test_default_chunks_are_lean(shape, divisor):
+    arrays = abstract_arrays(*shape)
+    chunked = temporary_bytes(compile_step(linear_cross_entropy, arrays))
+    standard = temporary_bytes(compile_step(standard_linear_cross_entropy, arrays))
+    assert chunked <= standard / divisor

@@ -89,3 +89,19 @@ def test_frozen_hidden_has_no_gradient_buffer(tmp_path):
     hidden.requires_grad_(False)
     step = make_step(linear_cross_entropy, (hidden, weight, labels), vocab_chunk=16, token_chunk=64)
     assert record_allocations(step, tmp_path).peak < hidden.nbytes / 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "divisor"),
+    [
+        ((2048, 512, 32768), torch.float32, 20),
+        ((64, 1024, 32768), torch.float32, 1),  # few tokens: slices of the weight count
+    ],
+    ids=["the sweep's largest", "few tokens"],
+)
+def test_default_chunks_are_lean(shape, dtype, divisor, tmp_path):
+    """Held to the logits alone: the standard loss, slow at this size, needs more than those."""
+    arrays = make_arrays(*shape, dtype)
+    chunked = record_allocations(make_step(linear_cross_entropy, arrays), tmp_path)
+    num_tokens, _, vocab_size = shape
+    assert chunked.workspace <= 4 * num_tokens * vocab_size / divisor
