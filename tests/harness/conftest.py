@@ -34,6 +34,8 @@ class Finished:
 
 
 def harness_command(*flags: str, variants: dict[str, str] | None = None) -> list[str]:
+    """On the CPU, wherever the suite runs, unless the flags say otherwise."""
+    flags = ("--device=cpu", *flags)
     if variants is None:
         return [sys.executable, "-m", "harness.run", *flags]
     return [sys.executable, "-m", "tests.harness.run_with", json.dumps(variants), *flags]

@@ -67,9 +67,8 @@ def test_out_of_memory_is_a_result(run_harness: Callable[..., Finished], framewo
 
 
 def test_missing_gpu_is_unavailable(run_harness: Callable[..., Finished]) -> None:
+    """The suite hides a GPU from both frameworks (tests/conftest.py)."""
     done = run_harness(*TINY, "--device=gpu", "--variants=chunked")
-    if any(record["device"] == "gpu" for record in done.records):
-        pytest.skip("this machine has a GPU")
     assert {record["status"] for record in done.records} == {"unavailable"}
     assert all("device=gpu" in record["error"]["message"] for record in done.records)
     assert done.status == 0
