@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int32, Integer
+from jaxtyping import Array, Bool, Int32, Integer
 
+from jax_impl.chunks import Chunk
 from loss_spec.problem import label_error
 
 # Codes of tokens that have no class. Neither equals any column of the logits.
@@ -45,6 +46,15 @@ def check_labels(labels: Any, vocab_size: int, ignore_index: int) -> None:
     if len(wrong):
         position = tuple(int(index) for index in wrong[0])
         raise label_error(position, int(values[position]), vocab_size)
+
+
+def is_label(codes: Int32[Array, " T"], vocab: Chunk) -> Bool[Array, "T C"]:
+    """Where the label of a row is the class of a column, for columns not seen before.
+
+    A dense comparison, which XLA fuses into what reads it; a scatter it would not.
+    """
+    hit = vocab.rows()[None, :] == codes[:, None]
+    return hit & vocab.fresh()[None, :] if vocab.is_ragged else hit
 
 
 def _classify(labels: Any, vocab_size: int, ignore_index: int) -> tuple[Any, Any]:

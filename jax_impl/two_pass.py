@@ -1,52 +1,48 @@
 """The vocabulary scan: logits once for the loss, and once more for the gradients.
 
-The forward keeps one number a token, the logsumexp. The backward computes each tile
-of logits again, makes it the logit gradient and feeds it to the two gradient
-matmuls. A tile is token_chunk x vocab_chunk: nothing is ever tokens x vocabulary.
-
-That is why this is a `custom_vjp`: differentiating the forward's scan would keep
-the logits of every chunk, and take more memory than the full-logits loss.
+The forward keeps a few numbers a token, the statistics of its softmax. The backward
+computes each tile of logits again, makes it the logit gradient and feeds it to the two
+gradient matmuls. A tile is token_chunk x vocab_chunk: nothing is ever tokens x
+vocabulary.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Bool, Float, Int32
 
 from jax_impl.chunks import Chunk, bits, fold_chunks
-from jax_impl.labels import IGNORED, OUT_OF_RANGE
+from jax_impl.labels import is_label
+from jax_impl.logits import capped_logits
 from jax_impl.matmul import accumulation_dtype, matmul
+from jax_impl.objective import (
+    Coefficients,
+    gradient_coefficients,
+    logit_gradient,
+    token_losses,
+)
+from jax_impl.statistics import Statistics, start_statistics, update_statistics
+from loss_spec import Objective
 
 
 class TwoPass(NamedTuple):
     """What is static about a call."""
 
+    objective: Objective
     vocab_axis: int
     vocab_chunk: int
     token_chunk: int
+    prediction: bool
     precision: lax.PrecisionLike
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def two_pass(
-    config: TwoPass,
-    hidden: Float[Array, "N D"],
-    weight: Float[Array, "V D"] | Float[Array, "D V"],
-    bias: Float[Array, " V"] | None,
-    codes: Int32[Array, " N"],
-) -> Float[Array, " N"]:
-    """Loss of each token: 0 where ignored, NaN where the label is out of range."""
-    return _forward(config, hidden, weight, bias, codes)[0]
-
-
 @jax.tree_util.register_static
-class _Needs(NamedTuple):
+class Needs(NamedTuple):
     """Which gradients were asked for: static, so that the others are never computed."""
 
     hidden: bool
@@ -54,7 +50,7 @@ class _Needs(NamedTuple):
     bias: bool
 
 
-class _Gradients(NamedTuple):
+class Gradients(NamedTuple):
     """One sum for each input; None where it is not needed."""
 
     hidden: Array | None
@@ -62,113 +58,91 @@ class _Gradients(NamedTuple):
     bias: Array | None
 
 
-def _two_pass_fwd(config, hidden, weight, bias, codes):
-    # With symbolic_zeros every argument says whether anything depends on its gradient.
-    needs = _Needs(hidden.perturbed, weight.perturbed, bias is not None and bias.perturbed)
-    arrays = hidden.value, weight.value, None if bias is None else bias.value, codes.value
-    losses, logsumexp = _forward(config, *arrays)
-    return losses, (needs, *arrays, logsumexp)
-
-
-def _two_pass_bwd(config, residuals, cotangent):
-    needs, hidden, weight, bias, codes, logsumexp = residuals
-    if isinstance(cotangent, SymbolicZero):
-        return None, None, None, None
-    hidden, weight, bias, cotangent = _once_differentiable((hidden, weight, bias, cotangent))
-    grads = _backward(config, needs, hidden, weight, bias, codes, logsumexp, cotangent)
-    return *grads, None
-
-
-two_pass.defvjp(_two_pass_fwd, _two_pass_bwd, symbolic_zeros=True)
-
-
-@jax.custom_jvp
-def _once_differentiable(arrays):
-    return arrays
-
-
-@_once_differentiable.defjvp
-def _refuse_second_derivative(primals, tangents):
-    raise TypeError(
-        "linear_cross_entropy: second derivatives are not supported; "
-        "use standard_linear_cross_entropy"
-    )
-
-
 # Jitted here so that a call outside `jit` does not trace its scan again every time.
 @functools.partial(jax.jit, static_argnums=0)
-def _forward(
+def two_pass_forward(
     config: TwoPass,
     hidden: Float[Array, "N D"],
     weight: Float[Array, "V D"] | Float[Array, "D V"],
     bias: Float[Array, " V"] | None,
+    class_weight: Float[Array, " V"] | None,
     codes: Int32[Array, " N"],
-) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
-    """The loss and the logsumexp of each token, by an online softmax over the chunks."""
+) -> tuple[Float[Array, " N"], Statistics]:
+    """Loss of each token, and the statistics of its logits: an online softmax.
+
+    The loss is 0 where a token is ignored and NaN where its label is out of range.
+    """
     num_tokens, vocab_size = hidden.shape[0], weight.shape[config.vocab_axis]
     dtype = accumulation_dtype(hidden.dtype)
+    smoothing = config.objective.label_smoothing > 0
+    start = functools.partial(
+        start_statistics, dtype=dtype, weighted_sum=smoothing, prediction=config.prediction
+    )
 
-    def token_block(outputs, tokens: Chunk):
+    def token_block(outputs: Statistics, tokens: Chunk) -> Statistics:
         hidden_block, codes_block = tokens.take(hidden), tokens.take(codes)
 
-        def vocab_block(statistics, vocab: Chunk):
-            running_max, running_sum, label_logit = statistics
+        def vocab_block(carry: Any, vocab: Chunk) -> Any:
+            statistics, seen_weight = carry
             weight_chunk = vocab.take(weight, config.vocab_axis)
-            logits = _logits(config, hidden_block, weight_chunk, bias, vocab)
-            new_max = jnp.maximum(running_max, jnp.max(logits, axis=1))
-            # A row of -inf alone (classes masked by the bias) must not give inf - inf.
-            shift = jnp.where(new_max == -jnp.inf, 0, new_max)
-            running_sum *= jnp.exp(running_max - shift)
-            running_sum += jnp.sum(jnp.exp(logits - shift[:, None]), axis=1)
-            label_logit += jnp.sum(jnp.where(_one_hot(codes_block, vocab), logits, 0), axis=1)
-            return new_max, running_sum, label_logit
+            logits, _ = _logits(config, hidden_block, weight_chunk, bias, vocab)
+            chunk_weight = None
+            if smoothing and class_weight is not None:
+                chunk_weight = vocab.take(class_weight)
+            return update_statistics(
+                statistics, seen_weight, logits, codes_block, vocab, chunk_weight
+            )
 
-        zeros = jnp.zeros(tokens.size, dtype)
-        running_max, running_sum, label_logit = fold_chunks(
-            vocab_size, config.vocab_chunk, vocab_block, (zeros - jnp.inf, zeros, zeros)
-        )
-        logsumexp = running_max + jnp.log(running_sum)
-        losses = jnp.where(codes_block == IGNORED, 0, logsumexp - label_logit)
-        losses = jnp.where(codes_block == OUT_OF_RANGE, jnp.nan, losses)
+        nothing = (start(tokens.size), jnp.zeros((), dtype))
+        statistics, _ = fold_chunks(vocab_size, config.vocab_chunk, vocab_block, nothing)
         # Rows seen twice get the same numbers twice.
-        return tokens.put(outputs[0], losses), tokens.put(outputs[1], logsumexp)
+        return jax.tree.map(tokens.put, outputs, statistics)
 
-    zeros = jnp.zeros(num_tokens, dtype)
-    return fold_chunks(num_tokens, config.token_chunk, token_block, (zeros, zeros))
+    statistics = fold_chunks(num_tokens, config.token_chunk, token_block, start(num_tokens))
+    return token_losses(config.objective, statistics, codes, class_weight, vocab_size), statistics
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _backward(
+def two_pass_backward(
     config: TwoPass,
-    needs: _Needs,
+    needs: Needs,
     hidden: Float[Array, "N D"],
     weight: Float[Array, "V D"] | Float[Array, "D V"],
     bias: Float[Array, " V"] | None,
+    class_weight: Float[Array, " V"] | None,
     codes: Int32[Array, " N"],
-    logsumexp: Float[Array, " N"],
+    statistics: Statistics,
     cotangent: Float[Array, " N"],
-) -> _Gradients:
+) -> Gradients:
     """Gradients of hidden, weight and bias; None for those not needed."""
-    vocab_axis, dtype = config.vocab_axis, logsumexp.dtype
+    vocab_axis, dtype = config.vocab_axis, cotangent.dtype
+    vocab_size = weight.shape[vocab_axis]
     matmul_ = functools.partial(matmul, precision=config.precision)
 
-    cotangent = jnp.where(codes == IGNORED, 0, cotangent)
-    scale = _power_of_two(cotangent) if hidden.dtype != dtype else jnp.ones((), dtype)
-    coefficient = cotangent / scale
-    logsumexp = jnp.where(codes == OUT_OF_RANGE, jnp.nan, logsumexp)
+    coefficients = gradient_coefficients(
+        config.objective, statistics, codes, class_weight, vocab_size, cotangent
+    )
+    scale = _power_of_two(coefficients) if hidden.dtype != dtype else jnp.ones((), dtype)
+    coefficients = jax.tree.map(lambda rows: rows / scale, coefficients)
+    shift = statistics.shift
 
-    def vocab_block(grads: _Gradients, vocab: Chunk) -> _Gradients:
+    def vocab_block(grads: Gradients, vocab: Chunk) -> Gradients:
         weight_chunk = vocab.take(weight, vocab_axis)
+        chunk_weight = None if class_weight is None else vocab.take(class_weight)
 
-        def token_block(sums: _Gradients, tokens: Chunk) -> _Gradients:
+        def token_block(sums: Gradients, tokens: Chunk) -> Gradients:
             hidden_block = tokens.take(hidden)
-            logits = _logits(config, hidden_block, weight_chunk, bias, vocab)
-            probability = jnp.exp(logits - tokens.take(logsumexp)[:, None])
-            one_hot = _one_hot(tokens.take(codes), vocab).astype(dtype)
-            row_coefficient = tokens.take(coefficient)
-            if tokens.is_ragged:
-                row_coefficient = jnp.where(tokens.fresh(), row_coefficient, 0)
-            grad_logits = (probability - one_hot) * row_coefficient[:, None]
+            logits, slope = _logits(config, hidden_block, weight_chunk, bias, vocab)
+            grad_logits = logit_gradient(
+                jnp.exp(logits - tokens.take(shift)[:, None]),
+                slope,
+                is_label(tokens.take(codes), vocab),
+                chunk_weight,
+                tokens.take(statistics.exp_sum),
+                jax.tree.map(tokens.take, coefficients),
+            )
+            if (fresh := _fresh(tokens, vocab)) is not None:
+                grad_logits = jnp.where(fresh, grad_logits, 0)
 
             sum_hidden, sum_weight, sum_bias = sums
             if sum_bias is not None:
@@ -181,14 +155,14 @@ def _backward(
             if sum_weight is not None:
                 pair = (grad_logits, hidden_block)
                 sum_weight += matmul_(*(pair if vocab_axis == 0 else pair[::-1]), contract=(0, 0))
-            return _Gradients(sum_hidden, sum_weight, sum_bias)
+            return Gradients(sum_hidden, sum_weight, sum_bias)
 
         # The gradient of hidden grows over all chunks; the others begin with this one.
         chunk = fold_chunks(
             hidden.shape[0],
             config.token_chunk,
             token_block,
-            _Gradients(
+            Gradients(
                 grads.hidden,
                 jnp.zeros(weight_chunk.shape, dtype) if needs.weight else None,
                 jnp.zeros(vocab.size, dtype) if needs.bias else None,
@@ -200,7 +174,7 @@ def _backward(
                 return None
             return vocab.put_fresh(whole, bits((rows * scale).astype(hidden.dtype)), axis)
 
-        return _Gradients(
+        return Gradients(
             chunk.hidden,
             put(grads.weight, chunk.weight, vocab_axis),
             put(grads.bias, chunk.bias, 0),
@@ -208,53 +182,53 @@ def _backward(
 
     # Gradients that are put together chunk by chunk travel as bits: see `bits`.
     grads = fold_chunks(
-        weight.shape[vocab_axis],
+        vocab_size,
         config.vocab_chunk,
         vocab_block,
-        _Gradients(
+        Gradients(
             jnp.zeros(hidden.shape, dtype) if needs.hidden else None,
             jnp.zeros_like(bits(weight)) if needs.weight else None,
             jnp.zeros_like(bits(bias)) if bias is not None and needs.bias else None,
         ),
     )
-    return _Gradients(
+    return Gradients(
         None if grads.hidden is None else (grads.hidden * scale).astype(hidden.dtype),
         None if grads.weight is None else lax.bitcast_convert_type(grads.weight, hidden.dtype),
         None if grads.bias is None else lax.bitcast_convert_type(grads.bias, hidden.dtype),
     )
 
 
-def _logits(config, hidden_block, weight_chunk, bias, vocab: Chunk) -> Float[Array, "T C"]:
-    """A tile of logits; columns that an earlier chunk has seen are -inf and count nothing."""
-    logits = matmul(
+def _logits(
+    config: TwoPass, hidden_block: Array, weight_chunk: Array, bias: Array | None, vocab: Chunk
+) -> tuple[Float[Array, "T C"], Float[Array, "T C"] | None]:
+    """A tile of logits and the slope of its softcap."""
+    return capped_logits(
+        config.objective,
         hidden_block,
         weight_chunk,
-        contract=(1, 1 - config.vocab_axis),
+        None if bias is None else vocab.take(bias),
+        vocab_axis=config.vocab_axis,
         precision=config.precision,
     )
-    if bias is not None:
-        logits += vocab.take(bias).astype(logits.dtype)
-    if vocab.is_ragged:
-        logits = jnp.where(vocab.fresh(), logits, -jnp.inf)
-    return logits
 
 
-def _one_hot(codes: Int32[Array, " T"], vocab: Chunk):
-    """Where the label of a row is the class of a column, for columns not seen before.
+def _fresh(tokens: Chunk, vocab: Chunk) -> Bool[Array, "#T #C"] | None:
+    """Which entries of a tile no earlier tile has held; None where that is all of them."""
+    rows = tokens.fresh()[:, None] if tokens.is_ragged else None
+    columns = vocab.fresh()[None, :] if vocab.is_ragged else None
+    if rows is None or columns is None:
+        return columns if rows is None else rows
+    return rows & columns
 
-    A dense comparison, which XLA fuses into what reads it; a scatter it would not.
-    """
-    hit = vocab.rows()[None, :] == codes[:, None]
-    return hit & vocab.fresh()[None, :] if vocab.is_ragged else hit
 
-
-def _power_of_two(cotangent: Float[Array, " N"]) -> Float[Array, ""]:
-    """The size of the cotangent as a power of two, 1 where it has none.
+def _power_of_two(coefficients: Coefficients) -> Float[Array, ""]:
+    """The size of the largest coefficient as a power of two, 1 where all are 0.
 
     Taken out before the logit gradient is rounded to 16 bits and put back in the
     float32 sums: a mean over many tokens scales by 1/N, and float16 has no room for
     a probability times that. A power of two, so that both steps are exact.
     """
-    largest = jnp.max(jnp.abs(cotangent), initial=0)
+    rows = jnp.stack([jnp.abs(rows) for rows in jax.tree.leaves(coefficients)])
+    largest = jnp.max(rows, initial=0)
     exponent = jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 1))[1]
-    return jnp.ldexp(jnp.ones((), cotangent.dtype), exponent)
+    return jnp.ldexp(jnp.ones((), largest.dtype), exponent)

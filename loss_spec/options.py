@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 REDUCTIONS = ("mean", "sum", "none")
 STRATEGIES = ("auto", "two_pass", "one_pass")
@@ -17,14 +17,18 @@ STRATEGIES = ("auto", "two_pass", "one_pass")
 # Accepted and checked, with no implementation behind them yet. What stands here
 # must raise: an option that is silently ignored is a wrong answer.
 _NOT_YET_UNLESS: dict[str, tuple[Any, ...]] = {
-    "label_smoothing": (0.0,),
-    "logit_scale": (1.0,),
-    "logit_softcap": (None,),
-    "z_loss": (0.0,),
     "strategy": ("auto", "two_pass"),
     "memory_budget": (None,),
-    "return_aux": (False,),
 }
+
+
+class Objective(NamedTuple):
+    """The loss as a function of the bare logits: what the chunk loops need to know."""
+
+    label_smoothing: float = 0.0
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
+    z_loss: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +59,17 @@ class LossOptions:
         self._set("vocab_axis", _one_of("vocab_axis", self.vocab_axis, (0, 1)))
         self._set("ignore_index", _integer("ignore_index", self.ignore_index))
         _one_of("reduction", self.reduction, REDUCTIONS)
-        smoothing = _real("label_smoothing", self.label_smoothing)
-        if not 0.0 <= smoothing < 1.0:
-            raise ValueError(f"label_smoothing: expected a number in [0, 1), got {smoothing}")
-        _real("logit_scale", self.logit_scale)
-        if self.logit_softcap is not None:
-            softcap = _real("logit_softcap", self.logit_softcap)
-            if not softcap > 0.0:
-                raise ValueError(f"logit_softcap: expected None or a number > 0, got {softcap}")
-        _real("z_loss", self.z_loss)
+        for name in ("label_smoothing", "logit_scale", "logit_softcap", "z_loss"):
+            if (value := getattr(self, name)) is not None or name != "logit_softcap":
+                self._set(name, _real(name, value))
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(
+                f"label_smoothing: expected a number in [0, 1), got {self.label_smoothing}"
+            )
+        if self.logit_softcap is not None and self.logit_softcap <= 0.0:
+            raise ValueError(
+                f"logit_softcap: expected None or a number > 0, got {self.logit_softcap}"
+            )
         _one_of("strategy", self.strategy, STRATEGIES)
         for name in ("vocab_chunk", "token_chunk", "memory_budget"):
             if (value := getattr(self, name)) is not None:
@@ -74,16 +80,13 @@ class LossOptions:
             if (value := getattr(self, name)) not in supported:
                 raise NotImplementedError(f"{name}={value!r} is not implemented yet")
 
+    @property
+    def objective(self) -> Objective:
+        return Objective(self.label_smoothing, self.logit_scale, self.logit_softcap, self.z_loss)
+
     def _set(self, name: str, value: object) -> None:
         """Stores the normalised value: a NumPy integer becomes a plain, hashable int."""
         object.__setattr__(self, name, value)
-
-
-def refuse_unimplemented(**arrays: object) -> None:
-    """Raises `NotImplementedError` naming the first of these array options that is given."""
-    for name, array in arrays.items():
-        if array is not None:
-            raise NotImplementedError(f"{name} is not implemented yet")
 
 
 def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> Any:

@@ -34,20 +34,22 @@ def check_arrays(
     hidden: ArraySpec,
     weight: ArraySpec,
     labels: ArraySpec,
-    bias: ArraySpec | None,
-    vocab_axis: int,
+    bias: ArraySpec | None = None,
+    class_weight: ArraySpec | None = None,
+    token_weight: ArraySpec | None = None,
+    vocab_axis: int = 0,
 ) -> Problem:
     """Returns the `Problem` that the arrays describe.
 
     hidden [..., D], weight [V, D] (vocab_axis=0) or [D, V] (vocab_axis=1),
-    labels [...], bias [V] or None; hidden, weight and bias share one of
-    `FLOAT_DTYPES`, labels have one of `INTEGER_DTYPES`.
+    labels [...], bias [V], class_weight [V], token_weight [...]; the last three may be
+    None. hidden, weight and bias share one of `FLOAT_DTYPES`; class_weight and
+    token_weight have any of them, labels any of `INTEGER_DTYPES`.
 
     Raises `TypeError` for a wrong dtype and `ValueError` for a wrong shape, each
     naming the argument, what was expected and what was got.
     """
-    if hidden.dtype not in FLOAT_DTYPES:
-        raise TypeError(f"hidden: expected dtype {' | '.join(FLOAT_DTYPES)}, got {hidden.dtype}")
+    _check_float("hidden", hidden)
     if not hidden.shape:
         raise ValueError("hidden: expected shape [..., D], got a scalar")
     _check_dtype("weight", weight.dtype, hidden.dtype)
@@ -71,8 +73,13 @@ def check_arrays(
         )
     if bias is not None:
         _check_dtype("bias", bias.dtype, hidden.dtype)
-        if list(bias.shape) != [vocab_size]:
-            raise ValueError(f"bias: expected shape {[vocab_size]}, got {list(bias.shape)}")
+        _check_shape("bias", bias.shape, [vocab_size])
+    if class_weight is not None:
+        _check_float("class_weight", class_weight)
+        _check_shape("class_weight", class_weight.shape, [vocab_size])
+    if token_weight is not None:
+        _check_float("token_weight", token_weight)
+        _check_shape("token_weight", token_weight.shape, token_shape, " (that of labels)")
     return Problem(
         token_shape=tuple(token_shape),
         num_tokens=prod(token_shape),
@@ -88,6 +95,16 @@ def label_error(position: tuple[int, ...], label: int, vocab_size: int) -> Value
     return ValueError(
         f"labels: expected values in [0, {vocab_size}) or ignore_index, got {where} = {label}"
     )
+
+
+def _check_float(name: str, array: ArraySpec) -> None:
+    if array.dtype not in FLOAT_DTYPES:
+        raise TypeError(f"{name}: expected dtype {' | '.join(FLOAT_DTYPES)}, got {array.dtype}")
+
+
+def _check_shape(name: str, got: tuple[int, ...], expected: list[int], why: str = "") -> None:
+    if list(got) != expected:
+        raise ValueError(f"{name}: expected shape {expected}{why}, got {list(got)}")
 
 
 def _check_dtype(name: str, got: str, hidden_dtype: str) -> None:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from loss_spec.loss_aux import LossAux
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _BLOCK_BYTES = 2**28
@@ -29,6 +31,7 @@ class LossAndGradients(NamedTuple):
     grad_hidden: Array
     grad_weight: Array
     grad_bias: Array | None
+    aux: LossAux[Array]
 
 
 def reference_linear_cross_entropy(
@@ -40,18 +43,31 @@ def reference_linear_cross_entropy(
     vocab_axis: int = 0,
     ignore_index: int = -100,
     reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    logit_scale: float = 1.0,
+    logit_softcap: float | None = None,
+    z_loss: float = 0.0,
+    class_weight: Float[Array, " V"] | None = None,
+    token_weight: Float[Array, " N"] | None = None,
     cotangent: Float[Array, "..."] | float = 1.0,
     compute_dtype: Any = np.float64,
     round_to: Any = None,
 ) -> LossAndGradients:
     """Full-logits loss and gradients, one block of tokens after the other.
 
-        z_iv   = hidden_i . weight_v + bias_v
-        loss_i = logsumexp_v z_iv - z_i,y_i          (0 where y_i is ignore_index)
+        z_iv   = logit_scale * (hidden_i . weight_v + bias_v)
+        z_iv   = logit_softcap * tanh(z_iv / logit_softcap)                (when set)
+        loss_i = (1 - label_smoothing) * cw_(y_i) * (lse_i - z_i,y_i)
+                 + (label_smoothing / V) * sum_v cw_v * (lse_i - z_iv)
+                 + z_loss * lse_i ** 2                      with lse_i = logsumexp_v z_iv
+        none   = tw_i * loss_i                              (0 where y_i is ignore_index)
+        sum    = sum_i tw_i * loss_i
+        mean   = sum / sum_i tw_i * cw_(y_i)
 
-    Gradients are those of `sum(cotangent * loss)`. `compute_dtype` holds the
-    softmax and all sums. `round_to`, if given, is the dtype to which logits, logit
-    gradients and final gradients are rounded, as a framework would in that dtype.
+    `cw` is class_weight and `tw` token_weight, 1 when absent. Gradients are those of
+    `sum(cotangent * loss)`. `compute_dtype` holds the softmax and all sums. `round_to`,
+    if given, is the dtype to which bare logits, their gradients and the final gradients
+    are rounded, as a framework would in that dtype.
     """
     x, w = (np.asarray(array).astype(compute_dtype) for array in (hidden, weight))
     if vocab_axis == 1:
@@ -62,14 +78,21 @@ def reference_linear_cross_entropy(
     def rounded(array: Array) -> Array:
         return array if round_to is None else array.astype(round_to).astype(compute_dtype)
 
+    def given_or_ones(array: Array | None, length: int) -> Array:
+        return (np.ones(length) if array is None else np.asarray(array)).astype(compute_dtype)
+
     counted = labels != ignore_index
-    if reduction == "mean":
-        scale = np.where(counted, cotangent / max(counted.sum(), 1), 0)
-    else:
-        scale = np.where(counted, cotangent, 0)
-    scale = scale.astype(compute_dtype)
+    class_weights = given_or_ones(class_weight, vocab_size)
+    token_weights = np.where(counted, given_or_ones(token_weight, num_tokens), 0)
+    denominator: Any = 1
+    if reduction == "mean" and np.any(token_weights != 0):
+        denominator = np.sum(token_weights[counted] * class_weights[labels[counted]])
+    # What a token's own loss is multiplied by on its way to sum(cotangent * loss).
+    row_scale = (token_weights * cotangent / denominator).astype(compute_dtype)
 
     losses = np.zeros(num_tokens, compute_dtype)
+    logsumexp, log_prob = np.zeros_like(losses), np.zeros_like(losses)
+    prediction = np.full(num_tokens, -1, np.int32)
     grad_hidden = np.zeros_like(x)
     grad_weight = np.zeros_like(w)
     grad_bias = np.zeros(vocab_size, compute_dtype)
@@ -79,33 +102,51 @@ def reference_linear_cross_entropy(
         label = labels[rows]
         every = np.arange(len(rows))
 
-        logits = x[rows] @ w.T
+        bare = x[rows] @ w.T
         if b is not None:
-            logits += b
-        logits = rounded(logits)
-        logits -= logits.max(axis=1, keepdims=True)
-        label_logit = logits[every, label]
-        probability = np.exp(logits, out=logits)
-        total = probability.sum(axis=1)
-        losses[rows] = np.log(total) - label_logit
+            bare += b
+        logits = rounded(bare) * compute_dtype(logit_scale)
+        slope = np.full((), logit_scale, compute_dtype)
+        if logit_softcap is not None:
+            tanh = np.tanh(logits / compute_dtype(logit_softcap))
+            logits = compute_dtype(logit_softcap) * tanh
+            slope = slope * (1 - tanh) * (1 + tanh)
 
-        probability /= total[:, None]
-        probability[every, label] -= 1
-        probability *= scale[rows, None]
-        grad_bias += probability.sum(axis=0)
-        grad_logits = rounded(probability)
+        prediction[rows] = logits.argmax(axis=1)
+        maximum = logits.max(axis=1)
+        log_probability = logits - maximum[:, None]
+        log_total = np.log(np.exp(log_probability).sum(axis=1))
+        log_probability -= log_total[:, None]
+        lse = maximum + log_total
+        logsumexp[rows], log_prob[rows] = lse, log_probability[every, label]
+
+        label_weight = (1 - label_smoothing) * class_weights[label]
+        losses[rows] = z_loss * lse**2 - label_weight * log_prob[rows]
+        mass = label_weight + 2 * z_loss * lse
+        if label_smoothing:
+            smoothing = label_smoothing / vocab_size * class_weights
+            losses[rows] -= log_probability @ smoothing
+            mass += smoothing.sum()
+
+        grad_logits = np.exp(log_probability) * mass[:, None].astype(compute_dtype)
+        grad_logits[every, label] -= label_weight
+        if label_smoothing:
+            grad_logits -= smoothing
+        grad_logits *= slope
+        grad_logits *= row_scale[rows, None]
+        grad_bias += grad_logits.sum(axis=0)
+        grad_logits = rounded(grad_logits)
         grad_hidden[rows] = grad_logits @ w
         grad_weight += grad_logits.T @ x[rows]
 
-    if reduction == "none":
-        loss = losses
-    else:
-        loss = losses.sum() / (max(counted.sum(), 1) if reduction == "mean" else 1)
+    losses *= token_weights
+    loss = losses if reduction == "none" else losses.sum() / denominator
     return LossAndGradients(
         loss=np.asarray(loss, compute_dtype),
         grad_hidden=rounded(grad_hidden),
         grad_weight=rounded(grad_weight.T if vocab_axis == 1 else grad_weight),
         grad_bias=None if b is None else rounded(grad_bias),
+        aux=LossAux(logsumexp, log_prob, prediction, np.asarray(counted.sum(), np.int32)),
     )
 
 

@@ -1,12 +1,16 @@
 """Memory-efficient LM-head loss in PyTorch: linear projection and softmax cross-entropy."""
 
+from loss_spec import LossAux
 from torch_impl.loss import (
     linear_cross_entropy,
     memory_efficient_cross_entropy,
     standard_linear_cross_entropy,
 )
+from torch_impl.module import LinearCrossEntropyLoss
 
 __all__ = [
+    "LinearCrossEntropyLoss",
+    "LossAux",
     "linear_cross_entropy",
     "memory_efficient_cross_entropy",
     "standard_linear_cross_entropy",

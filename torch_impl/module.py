@@ -1,0 +1,67 @@
+"""The loss as a module: its options, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from loss_spec import LossOptions
+from torch_impl.loss import linear_cross_entropy
+
+
+class LinearCrossEntropyLoss(nn.Module):
+    """`linear_cross_entropy` with the options given once.
+
+        loss = LinearCrossEntropyLoss(label_smoothing=0.1)
+        loss(hidden, head.weight, labels, bias=head.bias).backward()
+
+    It owns no weight: that of the head, which may be tied, goes into each call. Takes
+    the options of `linear_cross_entropy` and raises what that raises for them, here and
+    not in the first step. A `class_weight` is a buffer, as in `nn.CrossEntropyLoss`.
+    """
+
+    class_weight: Tensor | None
+
+    def __init__(self, *, class_weight: Float[Tensor, " V"] | None = None, **options: Any) -> None:
+        super().__init__()
+        _refuse_unknown(options)
+        self.options = LossOptions(**options)
+        self.register_buffer("class_weight", class_weight)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "... D"],
+        weight: Float[Tensor, "V D"] | Float[Tensor, "D V"],
+        labels: Integer[Tensor, "..."],
+        *,
+        bias: Float[Tensor, " V"] | None = None,
+        token_weight: Float[Tensor, "..."] | None = None,
+    ) -> Any:
+        """What `linear_cross_entropy` returns for these arrays and the module's options."""
+        return linear_cross_entropy(
+            hidden,
+            weight,
+            labels,
+            bias=bias,
+            class_weight=self.class_weight,
+            token_weight=token_weight,
+            **dataclasses.asdict(self.options),
+        )
+
+    def extra_repr(self) -> str:
+        """The options that are not the default."""
+        return ", ".join(
+            f"{field.name}={value!r}"
+            for field in dataclasses.fields(self.options)
+            if (value := getattr(self.options, field.name)) != field.default
+        )
+
+
+def _refuse_unknown(options: dict[str, Any]) -> None:
+    known = [field.name for field in dataclasses.fields(LossOptions)]
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{name}: expected one of {', '.join(known)}, class_weight")
