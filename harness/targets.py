@@ -11,6 +11,10 @@ from harness.workload import UnavailableError
 _OURS = ("harness", "jax_impl", "loss_spec", "torch_impl")
 
 
+class UnsupportedError(Exception):
+    """A target has no such option; the message names it."""
+
+
 def load_target(target: str) -> Callable[..., Any]:
     """The function that "module:function" names.
 

@@ -71,14 +71,13 @@ def linear_cross_entropy(
     - `z_loss`: coefficient on the squared logsumexp, which keeps it near 0 (PaLM).
     - `class_weight`: `[V]`, any of the four dtypes.
     - `token_weight`: `[...]`, the shape of `labels`, any of the four dtypes.
+    - `strategy`: "auto" or "two_pass", which are the same for now.
     - `vocab_chunk`, `token_chunk`: size of a tile of logits; chosen if None. They
         bound the memory and never change the result beyond rounding.
+    - `memory_budget`: None; a place kept for one in bytes.
     - `return_aux`: also return a `LossAux`: logsumexp, log-probability of the label and
         prediction of each token, and the number of tokens that count.
     - `precision`: of the matmuls, as in `jax.lax.dot_general`.
-
-    `strategy="one_pass"` and `memory_budget` have their final place and raise
-    `NotImplementedError` for now.
 
     **Returns** the loss, float32 (float64 for float64 inputs): a scalar, or `[...]`
     for `reduction="none"`; with `return_aux=True` the pair of it and a `LossAux`.

@@ -12,14 +12,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 REDUCTIONS = ("mean", "sum", "none")
-STRATEGIES = ("auto", "two_pass", "one_pass")
-
-# Accepted and checked, with no implementation behind them yet. What stands here
-# must raise: an option that is silently ignored is a wrong answer.
-_NOT_YET_UNLESS: dict[str, tuple[Any, ...]] = {
-    "strategy": ("auto", "two_pass"),
-    "memory_budget": (None,),
-}
+STRATEGIES = ("auto", "two_pass")
 
 
 class Objective(NamedTuple):
@@ -39,7 +32,7 @@ class LossOptions:
     what each field means. The chunk sizes are None where the plan should choose.
 
     Raises `TypeError` or `ValueError` naming the field, what was expected and
-    what was got; `NotImplementedError` naming a field that has no implementation.
+    what was got.
     """
 
     vocab_axis: int = 0
@@ -71,14 +64,16 @@ class LossOptions:
                 f"logit_softcap: expected None or a number > 0, got {self.logit_softcap}"
             )
         _one_of("strategy", self.strategy, STRATEGIES)
-        for name in ("vocab_chunk", "token_chunk", "memory_budget"):
+        for name in ("vocab_chunk", "token_chunk"):
             if (value := getattr(self, name)) is not None:
                 self._set(name, _positive_integer(name, value))
+        if self.memory_budget is not None:
+            raise ValueError(
+                f"memory_budget: expected None, got {self.memory_budget!r}; "
+                "vocab_chunk and token_chunk bound the workspace"
+            )
         if not isinstance(self.return_aux, bool):
             raise TypeError(f"return_aux: expected True or False, got {self.return_aux!r}")
-        for name, supported in _NOT_YET_UNLESS.items():
-            if (value := getattr(self, name)) not in supported:
-                raise NotImplementedError(f"{name}={value!r} is not implemented yet")
 
     @property
     def objective(self) -> Objective:

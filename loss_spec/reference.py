@@ -3,13 +3,14 @@
 Written for being right, not for speed: the formula of the contract, one block of
 tokens at a time so that a large vocabulary fits. In float64 it is the reference.
 In a narrower dtype it rounds where a full-logits implementation in that dtype
-rounds, which says how large an error is fair (`error_limits`).
+rounds, which says how large an error is fair (`fair_error`).
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import ml_dtypes  # NumPy's own finfo does not know bfloat16
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -31,6 +32,8 @@ class LossAndGradients(NamedTuple):
     grad_hidden: Array
     grad_weight: Array
     grad_bias: Array | None
+    token_losses: Array
+    """[N] before they are reduced, weights included"""
     aux: LossAux[Array]
 
 
@@ -146,6 +149,7 @@ def reference_linear_cross_entropy(
         grad_hidden=rounded(grad_hidden),
         grad_weight=rounded(grad_weight.T if vocab_axis == 1 else grad_weight),
         grad_bias=None if b is None else rounded(grad_bias),
+        token_losses=losses,
         aux=LossAux(logsumexp, log_prob, prediction, np.asarray(counted.sum(), np.int32)),
     )
 
@@ -168,22 +172,10 @@ def relative_error(value: Array, reference: Array, *, block_rows: int = 4096) ->
     return float(np.sqrt(difference / norm) if norm > 0 else np.sqrt(difference))
 
 
-def error_limits(standard_errors: dict[str, float], dtype: Any) -> dict[str, float]:
-    """The largest fair error for each name: twice the standard's own, plus a floor.
+def fair_error(standard_error: float, dtype: Any) -> float:
+    """The largest fair error: twice that of the standard implementation, plus a floor.
 
     The rule on which CCE, quack and mgmalek/efficient_cross_entropy converge. The
-    floor is `_FLOOR_ULPS` units in the last place of the dtype that the figure is
-    returned in: the loss is at least float32, a gradient has the dtype of its input.
+    floor is `_FLOOR_ULPS` units in the last place of the dtype that the figure has.
     """
-    unit = _epsilon(dtype)
-    loss_unit = min(unit, _epsilon(np.float32))
-    return {
-        name: 2 * error + _FLOOR_ULPS * (loss_unit if name == "loss_error" else unit)
-        for name, error in standard_errors.items()
-    }
-
-
-def _epsilon(dtype: Any) -> float:
-    import ml_dtypes  # NumPy's own finfo does not know bfloat16
-
-    return float(ml_dtypes.finfo(dtype).eps)
+    return 2 * standard_error + _FLOOR_ULPS * float(ml_dtypes.finfo(dtype).eps)

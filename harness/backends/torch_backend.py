@@ -48,7 +48,7 @@ def build(case: Case, inputs: Inputs, device: str) -> Workload:
     """Puts the inputs on the device and binds the variant to them."""
     target = load_target(case.target)
     torch_device = "cuda" if device == "gpu" else "cpu"
-    hidden, weight, labels = (_to_tensor(array).to(torch_device) for array in inputs)
+    hidden, weight, labels = (to_tensor(array).to(torch_device) for array in inputs)
     wait = torch.cuda.synchronize if device == "gpu" else _nothing
     inputs_bytes = hidden.nbytes + weight.nbytes + labels.nbytes
 
@@ -63,7 +63,7 @@ def build(case: Case, inputs: Inputs, device: str) -> Workload:
             step=run_target,
             forward=None,
             measure_memory=None,
-            to_numpy=_to_numpy,
+            to_numpy=to_numpy,
             inputs_bytes=inputs_bytes,
             compile_s=None,
         )
@@ -99,20 +99,20 @@ def build(case: Case, inputs: Inputs, device: str) -> Workload:
         step=step,
         forward=forward,
         measure_memory=measure_memory,
-        to_numpy=_to_numpy,
+        to_numpy=to_numpy,
         inputs_bytes=inputs_bytes,
         compile_s=None,
     )
 
 
-def _to_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
+def to_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
     # PyTorch does not know NumPy's bfloat16: the bits go through an integer view.
     if array.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 
 
-def _to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+def to_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     tensor = tensor.detach().cpu()
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)

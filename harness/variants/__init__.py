@@ -18,6 +18,8 @@ class Variant:
     targets: dict[str, str]
     options: tuple[str, ...] = ()
     is_loss: bool = True
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables that must be set before its process starts."""
 
 
 VARIANTS = {
@@ -43,5 +45,38 @@ VARIANTS = {
             "jax": "jax_impl:linear_cross_entropy",
         },
         options=("vocab_chunk", "token_chunk"),
+    ),
+}
+
+# Other people's losses: what `python -m harness.conformance` holds against the same cases.
+PEERS = {
+    "linear_cross_entropy": Variant(
+        about="PyTorch's F.linear_cross_entropy without options: full logits",
+        targets={"torch": "harness.variants.torch_peers:linear_cross_entropy"},
+    ),
+    "linear_cross_entropy_chunked": Variant(
+        about="PyTorch's F.linear_cross_entropy with LinearCrossEntropyOptions",
+        targets={"torch": "harness.variants.torch_peers:linear_cross_entropy_chunked"},
+    ),
+    "compiled": Variant(
+        about="torch.compile of full logits",
+        targets={"torch": "harness.variants.torch_peers:compiled_cross_entropy"},
+    ),
+    "cut_cross_entropy": Variant(
+        about="apple/ml-cross-entropy; on a CPU its torch_compile path",
+        targets={"torch": "harness.variants.torch_peers:cut_cross_entropy"},
+    ),
+    "liger": Variant(
+        about="linkedin/Liger-Kernel; on a CPU in Triton's interpreter",
+        targets={"torch": "harness.variants.torch_peers:liger"},
+        environment=(("TRITON_INTERPRET", "1"),),
+    ),
+    "optax": Variant(
+        about="optax on full logits",
+        targets={"jax": "harness.variants.jax_peers:optax"},
+    ),
+    "tokamax": Variant(
+        about="openxla/tokamax, chunked_xla",
+        targets={"jax": "harness.variants.jax_peers:tokamax"},
     ),
 }

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
-from types import ModuleType
 
 import pytest
 
+from tests.conformance.evaluation import Framework
+
 
 @pytest.fixture(params=["jax", "torch"], scope="session")
-def framework(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
-    """The adapter of a framework, imported here and not before."""
-    module = adapter(request.param)
-    with module.settings():
-        yield module
+def framework(request: pytest.FixtureRequest) -> Iterator[Framework]:
+    """The losses of a framework, imported here and not before."""
+    found = Framework(request.param)
+    with found.adapter.settings():
+        yield found
 
 
 @pytest.fixture
-def both_frameworks() -> Iterator[tuple[ModuleType, ModuleType]]:
-    """The adapters of JAX and PyTorch."""
-    modules = adapter("jax"), adapter("torch")
-    with modules[0].settings(), modules[1].settings():
-        yield modules
-
-
-def adapter(name: str) -> ModuleType:
-    return importlib.import_module(f"tests.conformance.{name}_adapter")
+def both_frameworks() -> Iterator[tuple[Framework, Framework]]:
+    """Those of JAX and PyTorch."""
+    both = Framework("jax"), Framework("torch")
+    with both[0].adapter.settings(), both[1].adapter.settings():
+        yield both

@@ -6,7 +6,8 @@ from itertools import cycle, product
 
 import pytest
 
-from tests.conformance.problem import assert_fair, make_problem
+from harness.conformance.problem import make_problem
+from tests.conformance.evaluation import assert_fair
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 REDUCTIONS = ("mean", "sum", "none")
@@ -65,43 +66,6 @@ def test_every_combination_of_options(
 def test_every_pair_of_chunk_sizes(framework, chunks, vocab_axis):
     problem = make_problem(vocab_axis=vocab_axis, has_bias=vocab_axis == 0, reduction="none")
     assert_fair(framework, problem, vocab_chunk=chunks[0], token_chunk=chunks[1])
-
-
-# (N, D, V), each with chunks that divide neither axis where the axis allows it.
-SHAPES = {
-    "one class": (7, 5, 1),
-    "one token": (1, 33, 100),
-    "no token": (0, 5, 9),
-    "one of each": (1, 1, 1),
-    "D and V not round": (17, 123, 252),
-}
-
-
-@pytest.mark.parametrize("reduction", ["mean", "none"])
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_shapes(framework, shape, reduction):
-    num_tokens, hidden_dim, vocab_size = shape
-    problem = make_problem(
-        num_tokens=num_tokens,
-        hidden_dim=hidden_dim,
-        vocab_size=vocab_size,
-        reduction=reduction,
-        ignored_fraction=0.0,
-    )
-    chunks = {"vocab_chunk": vocab_size // 2 + 2, "token_chunk": num_tokens // 3 + 1}
-    assert_fair(framework, problem, **chunks)
-
-
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_hidden_with_a_batch_axis(framework, reduction):
-    """[B, T, D] gives per-token losses [B, T] and a gradient [B, T, D]."""
-    flat = make_problem(reduction=reduction)
-    problem = flat.but(
-        hidden=flat.hidden.reshape(3, 5, -1),
-        labels=flat.labels.reshape(3, 5),
-        cotangent=flat.cotangent.reshape(3, 5) if reduction == "none" else flat.cotangent,
-    )
-    assert_fair(framework, problem, vocab_chunk=100, token_chunk=7)
 
 
 def test_hidden_without_a_batch_axis(framework):

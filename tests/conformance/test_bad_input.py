@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.conformance.problem import CHUNKED, STANDARD
+from tests.conformance.evaluation import CHUNKED, STANDARD
 
 HIDDEN = np.ones((3, 4), np.float32)
 WEIGHT = np.ones((5, 4), np.float32)
@@ -59,17 +59,46 @@ BAD = {
     "ignore_index": ({"ignore_index": 0.5}, TypeError, "ignore_index: expected an integer"),
     "label_smoothing": ({"label_smoothing": 1.0}, ValueError, "label_smoothing: expected a number"),
     "logit_softcap": ({"logit_softcap": 0.0}, ValueError, "logit_softcap: expected None or a"),
-    "not yet": ({"z_loss": 1e-4}, NotImplementedError, "z_loss=0.0001 is not implemented yet"),
-    "class_weight": ({"class_weight": BIAS}, NotImplementedError, "class_weight is not"),
-    "token_weight": ({"token_weight": BIAS[:3]}, NotImplementedError, "token_weight is not"),
-    "aux": ({"return_aux": True}, NotImplementedError, "return_aux=True is not implemented yet"),
+    "label_smoothing dtype": ({"label_smoothing": "0.1"}, TypeError, "label_smoothing: expected a"),
+    "logit_softcap negative": (
+        {"logit_softcap": -30.0},
+        ValueError,
+        "logit_softcap: expected None",
+    ),
+    "logit_scale": ({"logit_scale": np.inf}, ValueError, "logit_scale: expected a finite number"),
+    "z_loss": ({"z_loss": None}, TypeError, "z_loss: expected a real number, got None"),
+    "class_weight shape": (
+        {"class_weight": BIAS[:4]},
+        ValueError,
+        "class_weight: expected shape [5], got [4]",
+    ),
+    "class_weight dtype": (
+        {"class_weight": LABELS},
+        TypeError,
+        "class_weight: expected dtype float16 | bfloat16 | float32 | float64, got int32",
+    ),
+    "token_weight shape": (
+        {"token_weight": BIAS[:2]},
+        ValueError,
+        "token_weight: expected shape [3] (that of labels), got [2]",
+    ),
+    "token_weight dtype": (
+        {"token_weight": LABELS == 0},
+        TypeError,
+        "token_weight: expected dtype float16 | bfloat16 | float32 | float64, got bool",
+    ),
+    "return_aux": ({"return_aux": 1}, TypeError, "return_aux: expected True or False, got 1"),
 }
 BAD_CHUNKING = {
     "vocab_chunk": ({"vocab_chunk": 0}, ValueError, "vocab_chunk: expected None or an integer > 0"),
     "token_chunk": ({"token_chunk": -1}, ValueError, "token_chunk: expected None or an integer"),
     "strategy": ({"strategy": "fast"}, ValueError, "strategy: expected one of 'auto', 'two_pass'"),
-    "one_pass": ({"strategy": "one_pass"}, NotImplementedError, "strategy='one_pass' is not impl"),
-    "memory_budget": ({"memory_budget": 2**20}, NotImplementedError, "memory_budget=1048576"),
+    "vocab_chunk dtype": ({"vocab_chunk": 2.0}, TypeError, "vocab_chunk: expected an integer"),
+    "memory_budget": (
+        {"memory_budget": 2**20},
+        ValueError,
+        "memory_budget: expected None, got 1048576",
+    ),
 }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.conformance.problem import CHUNKED, STANDARD, assert_fair, evaluate, make_problem
+from harness.conformance.problem import make_problem
+from tests.conformance.evaluation import CHUNKED, STANDARD, assert_fair, evaluate
 
 CHUNKS = {"vocab_chunk": 100, "token_chunk": 7}  # of V=507 and N=15: both ragged
 

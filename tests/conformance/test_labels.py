@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from tests.conformance.problem import CHUNKED, STANDARD, Problem, assert_fair, make_problem
+from harness.conformance.problem import Problem, make_problem
+from tests.conformance.evaluation import CHUNKED, STANDARD, assert_fair
 
 SIGNED = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64")

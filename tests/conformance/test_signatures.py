@@ -9,7 +9,7 @@ import pytest
 
 import jax_impl
 import torch_impl
-from tests.conformance.problem import make_problem
+from harness.conformance.problem import make_problem
 
 ARRAYS = ("hidden", "weight", "labels")
 OPTIONS = {
@@ -58,7 +58,10 @@ def test_names_order_and_defaults(function, options):
 
 @pytest.mark.parametrize("module", [jax_impl, torch_impl], ids=["jax", "torch"])
 def test_exports(module):
+    modules = ["LinearCrossEntropyLoss"] if module is torch_impl else []
     assert sorted(module.__all__) == [
+        *modules,
+        "LossAux",
         "linear_cross_entropy",
         "memory_efficient_cross_entropy",
         "standard_linear_cross_entropy",

@@ -1,0 +1,161 @@
+"""Problems that are more than a shape and options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from harness.conformance.problem import Problem, make_problem
+
+
+def batch_axes(**problem: Any) -> Problem:
+    """hidden [3, 5, D], labels [3, 5]."""
+    flat = make_problem(**{"has_bias": False, "ignored_fraction": 0.0} | problem)
+    per_token = flat.cotangent.ndim > 0
+    return flat.but(
+        hidden=flat.hidden.reshape(3, 5, -1),
+        labels=flat.labels.reshape(3, 5),
+        token_weight=None if flat.token_weight is None else flat.token_weight.reshape(3, 5),
+        cotangent=flat.cotangent.reshape(3, 5) if per_token else flat.cotangent,
+    )
+
+
+def large(**problem: Any) -> Problem:
+    """Nothing ignored, no bias, and large enough for an implementation's own chunk sizes."""
+    return make_problem(ignored_fraction=0.0, has_bias=False, **problem).but(chunks={})
+
+
+def frozen(*needs: str, **problem: Any) -> Problem:
+    """The gradients of `needs` are wanted, and no others."""
+    has_bias = "bias" in needs
+    return make_problem(has_bias=has_bias, ignored_fraction=0.0, **problem).but(needs=needs)
+
+
+def labels_of(dtype: str) -> Problem:
+    """Labels of a dtype, with an ignore_index that it can hold."""
+    signed = np.dtype(dtype).kind == "i"
+    problem = make_problem(vocab_size=100, has_bias=False, ignore_index=-100 if signed else 255)
+    labels = np.where(problem.labels == -100, problem.options["ignore_index"], problem.labels)
+    return problem.but(labels=labels, label_dtype=dtype)
+
+
+def ignore_index_that_is_a_class() -> Problem:
+    """Its tokens are ignored; as a column of the softmax it stays."""
+    problem = make_problem(has_bias=False, ignored_fraction=0.0, ignore_index=3)
+    problem.labels[::3] = 3
+    return problem
+
+
+def weight_zero_where_ignored() -> Problem:
+    """As data loaders do that write both: a mask by weights, and -100."""
+    problem = make_problem(has_bias=False, has_token_weight=True)
+    assert problem.token_weight is not None
+    problem.token_weight[problem.labels == -100] = 0
+    return problem
+
+
+def all_token_weights_zero() -> Problem:
+    """Nothing counts, though nothing is ignored: loss 0 and no gradient."""
+    problem = make_problem(has_bias=False, ignored_fraction=0.0)
+    return problem.but(token_weight=np.zeros(len(problem.labels), np.float32))
+
+
+def label_out_of_range(label: int) -> Problem:
+    problem = make_problem(has_bias=False, ignored_fraction=0.0, reduction="none")
+    problem.labels[4] = label
+    return problem
+
+
+def shifted_logits(dtype: str) -> Problem:
+    """1e4 on every logit, by the bias: the softmax is the same, its digits are not.
+
+    All operands are small integers, so that every logit is exact in float32.
+    """
+    problem = make_problem(dtype=dtype, hidden_dim=8, ignored_fraction=0.0, reduction="none")
+    assert problem.bias is not None
+    bias = np.rint(problem.bias.astype(np.float64)) + 1e4
+    return problem.but(
+        hidden=np.rint(problem.hidden.astype(np.float64)).astype(problem.dtype),
+        weight=np.rint(3 * problem.weight.astype(np.float64)).astype(problem.dtype),
+        bias=bias.astype(problem.dtype),
+    )
+
+
+def masked_classes() -> Problem:
+    """A bias of -inf takes whole chunks of classes out."""
+    problem = make_problem(ignored_fraction=0.0, reduction="none")
+    assert problem.bias is not None
+    problem.bias[:150] = -np.inf
+    problem.bias[500:] = -np.inf
+    return problem.but(labels=150 + problem.labels % 350)
+
+
+def capped_far_below(vocab_size: int) -> Problem:
+    """Softcap 1 with logits at -300: padding that is masked before the cap becomes finite."""
+    problem = make_problem(
+        vocab_size=vocab_size,
+        has_bias=False,
+        ignored_fraction=0.0,
+        reduction="none",
+        logit_softcap=1.0,
+    )
+    problem.weight[np.arange(vocab_size) % 7 > 0] = -3.0  # one in seven keeps a gradient
+    return problem.but(hidden=np.abs(problem.hidden))
+
+
+def confident_tokens() -> Problem:
+    """Labels with probability 1 to rounding: all gradient there is comes from the z-loss."""
+    problem = make_problem(
+        num_tokens=64,
+        hidden_dim=64,
+        vocab_size=300,
+        reduction="mean",
+        has_bias=False,
+        ignored_fraction=0.0,
+        z_loss=1e-2,
+    )
+    hidden = problem.weight[problem.labels]
+    return problem.but(hidden=hidden * (60 / np.sum(hidden**2, axis=1, keepdims=True)))
+
+
+def not_finite(value: float) -> Problem:
+    problem = make_problem(has_bias=False, ignored_fraction=0.0, reduction="none")
+    problem.hidden[4, 5] = value
+    return problem
+
+
+def small_probabilities() -> Problem:
+    """A float16 mean whose logit gradients are below the range of float16.
+
+    As in one of 128 accumulated batches: cotangent / N is 2**-18. The sums over the
+    tokens are well inside the range.
+    """
+    problem = make_problem(
+        dtype="float16",
+        num_tokens=2048,
+        hidden_dim=16,
+        vocab_size=256,
+        has_bias=False,
+        ignored_fraction=0.0,
+    )
+    return problem.but(
+        hidden=np.abs(problem.hidden),  # so that the sums grow
+        labels=problem.labels % 16,  # so that the other rows have nothing but probabilities
+        cotangent=np.asarray(2048 * 2.0**-18),
+        chunks={"vocab_chunk": 100, "token_chunk": 300},
+    )
+
+
+def growing_sums(dtype: str) -> Problem:
+    """128 chunks of tokens, 32 of classes, and sums of one sign: 16-bit sums lose them."""
+    problem = make_problem(
+        dtype=dtype,
+        num_tokens=512,
+        hidden_dim=16,
+        vocab_size=64,
+        has_bias=False,
+        ignored_fraction=0.0,
+        reduction="sum",
+    )
+    return problem.but(hidden=np.abs(problem.hidden), chunks={"vocab_chunk": 2, "token_chunk": 4})

@@ -1,0 +1,121 @@
+"""The matrix of case against implementation: on the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from harness.conformance.cases import CASES
+from harness.conformance.checks import RAISES, RIGHT, UNAVAILABLE, UNSUPPORTED, WRONG
+
+Record = dict[str, Any]
+
+RULE = (
+    "right: the relative L2 error of the loss and of every gradient, against float64, is at most "
+    "twice that of a full-logits loss computed in the same dtype (NumPy: sums in float32; logits, "
+    "their gradients and the results rounded to the dtype; for a sum or mean of losses at least "
+    "what independent errors of its tokens come to) plus 4 units in the last place of the dtype "
+    "that the figure is returned in; for float64 inputs, 1e-12. A label that "
+    "is no class is right as an error or NaN; a derivative of another kind is right within 1e-6 "
+    "of central differences, or as an error. "
+    "wrong: the worst figure and its error. raises: an exception, or the process died. "
+    "unsupported: no such option."
+)
+
+_STYLES = {RIGHT: "green", WRONG: "bold red", RAISES: "red", UNSUPPORTED: "bright_black"}
+
+
+def tables(records: Sequence[Record]) -> Iterator[Table]:
+    """One table a framework, for the terminal."""
+    for framework in _frameworks(records):
+        columns = _columns(records, framework)
+        table = Table(title=framework, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("case", overflow="fold")
+        for variant in columns:
+            table.add_column(variant.replace("_", " "), overflow="fold")
+        for name in CASES:
+            table.add_row(name, *(_styled(columns[variant][name]) for variant in columns))
+        table.add_section()
+        table.add_row("right, of those supported", *(_score(cells) for cells in columns.values()))
+        yield table
+
+
+def markdown(records: Sequence[Record]) -> str:
+    """The same with what is behind every cell that is not right."""
+    parts = [RULE]
+    for framework in _frameworks(records):
+        columns = _columns(records, framework)
+        lines = [_line(["case", *columns]), _line(["---"] * (len(columns) + 1))]
+        for name in CASES:
+            lines.append(_line([name, *(_text(cells[name]) for cells in columns.values())]))
+        scores = [f"**{_score(cells)}**" for cells in columns.values()]
+        lines.append(_line(["**right, of those supported**", *scores]))
+        parts += [f"## {framework}", "\n".join(lines)]
+    if missing := list(dict.fromkeys(_missing(records))):
+        parts += ["## Not here", "\n".join(missing)]
+    parts += ["## Details", "\n".join(_details(records)), "## Known mistakes", _known()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _details(records: Sequence[Record]) -> Iterator[str]:
+    """What is behind the cells, one line for all cases with the same words."""
+    cases: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        if record["status"] in (WRONG, RAISES):
+            who = f"{record['framework']} {record['variant']} {record['status']}"
+            cases.setdefault((who, record["detail"]), []).append(record["case"])
+    for (who, detail), names in cases.items():
+        yield f"- {who}: {detail} ({'; '.join(names)})"
+
+
+def _missing(records: Sequence[Record]) -> Iterator[str]:
+    for record in records:
+        if record["status"] == UNAVAILABLE:
+            yield f"- {record['framework']} {record['variant']}: {record['detail']}"
+
+
+def _known() -> str:
+    return "\n".join(f"- {case.name}: {case.after}" for case in CASES.values() if case.after)
+
+
+def _frameworks(records: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(record["framework"] for record in records))
+
+
+def _columns(records: Sequence[Record], framework: str) -> dict[str, dict[str, Record]]:
+    """The records of each variant by case; without the variants that cannot run here."""
+    columns: dict[str, dict[str, Record]] = {}
+    for record in records:
+        if record["framework"] == framework:
+            columns.setdefault(record["variant"], {})[record["case"]] = record
+    return {
+        variant: cells
+        for variant, cells in columns.items()
+        if len(cells) == len(CASES)
+        and any(cell["status"] in (RIGHT, WRONG, RAISES) for cell in cells.values())
+    }
+
+
+def _text(record: Record) -> str:
+    if record["status"] != WRONG:
+        return str(record["status"])
+    return f"**wrong** {record['detail']}".replace("|", "\\|")
+
+
+def _styled(record: Record) -> str:
+    style = _STYLES.get(record["status"], "bright_black")
+    word = record["status"] if record["status"] != WRONG else f"wrong {record['detail']}"
+    return f"[{style}]{word}[/{style}]"
+
+
+def _score(cells: dict[str, Record]) -> str:
+    statuses = [record["status"] for record in cells.values()]
+    right = statuses.count(RIGHT)
+    return f"{right} of {right + statuses.count(WRONG) + statuses.count(RAISES)}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

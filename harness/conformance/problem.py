@@ -1,0 +1,194 @@
+"""One call of a loss, in NumPy, and the answer to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from loss_spec.inputs import make_inputs, numpy_dtype
+from loss_spec.reference import (
+    Array,
+    LossAndGradients,
+    fair_error,
+    reference_linear_cross_entropy,
+    relative_error,
+)
+
+INPUTS = ("hidden", "weight", "bias")
+
+# What a loss in float64 may be off, as a relative error.
+FLOAT64_ERROR = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """The arrays, the options, the cotangent of the loss, and whose gradients are wanted.
+
+    `chunks` are passed to an implementation that takes them and to no other. Labels get
+    the dtype that a framework has for indices, unless `label_dtype` is the question.
+    """
+
+    hidden: Array
+    weight: Array
+    labels: Array
+    cotangent: Array
+    bias: Array | None = None
+    class_weight: Array | None = None
+    token_weight: Array | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    label_dtype: str | None = None
+    needs: tuple[str, ...] = INPUTS
+    chunks: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.hidden.dtype
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The optional arrays that are given."""
+        optional = ("bias", "class_weight", "token_weight")
+        return {name: array for name in optional if (array := getattr(self, name)) is not None}
+
+    def labels_for(self, index_dtype: str) -> Array:
+        """The labels, for a framework whose indices have this dtype."""
+        return self.labels.astype(self.label_dtype or index_dtype)
+
+    def but(self, **changes: Any) -> Problem:
+        return dataclasses.replace(self, **changes)
+
+
+def make_problem(
+    *,
+    dtype: str = "float32",
+    num_tokens: int = 15,
+    hidden_dim: int = 123,
+    vocab_size: int = 507,
+    vocab_axis: int = 0,
+    has_bias: bool = True,
+    has_class_weight: bool = False,
+    has_token_weight: bool = False,
+    reduction: str = "mean",
+    ignored_fraction: float = 0.4,
+    hidden_scale: float = 1.0,
+    seed: int = 0,
+    **options: Any,
+) -> Problem:
+    """A seeded problem; the cotangent is never 1, and for "none" is of both signs.
+
+    The default chunks divide neither axis of the default shape.
+    """
+    hidden, weight, labels = make_inputs(
+        seed=seed,
+        num_tokens=num_tokens,
+        hidden_dim=hidden_dim,
+        vocab_size=vocab_size,
+        dtype=dtype,
+        ignored_fraction=ignored_fraction,
+    )
+    generator = np.random.default_rng(seed + 1)
+    bias = generator.standard_normal(vocab_size).astype(numpy_dtype(dtype))
+    cotangents = {
+        "mean": np.asarray(1.5),
+        "sum": np.asarray(-0.75),
+        "none": generator.standard_normal(num_tokens),
+    }
+    weights_dtype = np.float64 if dtype == "float64" else np.float32
+    class_weight = generator.uniform(0.5, 2.0, vocab_size).astype(weights_dtype)
+    token_weight = generator.uniform(0.5, 2.0, num_tokens).astype(weights_dtype)
+    return Problem(
+        hidden=(hidden.astype(np.float64) * hidden_scale).astype(hidden.dtype),
+        weight=np.ascontiguousarray(weight.T) if vocab_axis == 1 else weight,
+        labels=labels,
+        bias=bias if has_bias else None,
+        class_weight=class_weight if has_class_weight else None,
+        token_weight=token_weight if has_token_weight else None,
+        cotangent=cotangents[reduction],
+        options={"vocab_axis": vocab_axis, "reduction": reduction, "ignore_index": -100} | options,
+        needs=INPUTS if has_bias else INPUTS[:2],
+        chunks={"vocab_chunk": 100, "token_chunk": 7},
+    )
+
+
+class Answer(NamedTuple):
+    """The float64 result, and the largest fair relative error of each of its parts."""
+
+    exact: dict[str, Array]
+    standard_errors: dict[str, float]
+
+
+def solve(problem: Problem) -> Answer:
+    """The answer, with the errors of a full-logits loss that computes in the problem's dtype."""
+    reference = _reference(problem)
+    exact = figures(reference, problem)
+    if problem.dtype == np.float64:  # the answer itself has a few roundings
+        return Answer(exact, dict.fromkeys(exact, FLOAT64_ERROR / 2))
+    standard = _reference(problem, compute_dtype=np.float32, round_to=problem.dtype)
+    standard_errors = errors(figures(standard, problem), exact)
+    if reference.loss.ndim == 0 and (total := abs(reference.token_losses.sum())) > 0:
+        # The errors of many tokens can cancel in their sum. That is luck and no yardstick,
+        # so the standard is taken to be off by what independent errors come to.
+        spread = np.linalg.norm(standard.token_losses - reference.token_losses) / total
+        standard_errors["loss"] = max(standard_errors["loss"], float(spread))
+    return Answer(exact, standard_errors)
+
+
+def figures(result: LossAndGradients, problem: Problem) -> dict[str, Array]:
+    """Loss, the gradients that are wanted, and what of `LossAux` is a real number."""
+    gradients = {name: getattr(result, f"grad_{name}") for name in problem.needs}
+    found = {"loss": result.loss, **{f"grad_{name}": grad for name, grad in gradients.items()}}
+    if problem.options.get("return_aux"):
+        found |= {"logsumexp": result.aux.logsumexp, "log_prob": result.aux.log_prob}
+    return found
+
+
+def errors(found: dict[str, Array], exact: dict[str, Array]) -> dict[str, float]:
+    """Relative L2 error of every figure."""
+    return {name: relative_error(found[name], expected) for name, expected in exact.items()}
+
+
+def excess(found: dict[str, Array], answer: Answer) -> dict[str, tuple[float, float]]:
+    """The figures that break the rule: their errors, and the largest fair ones.
+
+    At most twice the error of the standard plus a few units in the last place of the
+    dtype that the figure has.
+    """
+    too_large = {}
+    for name, error in errors(found, answer.exact).items():
+        limit = fair_error(answer.standard_errors[name], found[name].dtype)
+        if not error <= limit:  # NaN is too large as well
+            too_large[name] = (error, limit)
+    return too_large
+
+
+def _reference(problem: Problem, **computing: Any) -> LossAndGradients:
+    token_shape, hidden_dim = problem.labels.shape, problem.hidden.shape[-1]
+    options = {name: value for name, value in problem.options.items() if name != "return_aux"}
+    arrays: dict[str, Any] = dict(problem.arrays)
+    if problem.token_weight is not None:
+        arrays["token_weight"] = problem.token_weight.reshape(-1)
+    result = reference_linear_cross_entropy(
+        problem.hidden.reshape(-1, hidden_dim),
+        problem.weight,
+        # Wide enough for ignore_index, whatever dtype the labels have.
+        problem.labels.reshape(-1).astype(np.int64),
+        cotangent=problem.cotangent.reshape(-1) if problem.cotangent.ndim else problem.cotangent,
+        **arrays,
+        **options,
+        **computing,
+    )
+    is_per_token = problem.options.get("reduction") == "none"
+    aux = result.aux
+    return result._replace(
+        loss=result.loss.reshape(token_shape) if is_per_token else result.loss,
+        grad_hidden=result.grad_hidden.reshape(problem.hidden.shape),
+        aux=aux._replace(
+            **{
+                name: getattr(aux, name).reshape(token_shape)
+                for name in ("logsumexp", "log_prob", "prediction")
+            }
+        ),
+    )

@@ -1,0 +1,35 @@
+"""The table that `python -m harness.conformance` holds against everyone, for ours."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from harness.conformance.cases import CASES
+from harness.conformance.checks import RIGHT, WRONG, has_answer
+from harness.conformance.judge import judge
+from harness.conformance.problem import solve
+from tests.conformance.evaluation import CHUNKED, STANDARD
+
+# What our standard gets wrong, and why that is how a standard is.
+STANDARD_IS_WRONG = {
+    # Rounds its logit gradients to float16, as every full-logits loss of PyTorch does.
+    ("torch", "float16 gradients below its range"),
+}
+
+
+@functools.cache
+def answer_of(name):
+    case = CASES[name]
+    return solve(case.make()) if has_answer(case.check) else None
+
+
+@pytest.mark.parametrize("function", [CHUNKED, STANDARD])
+@pytest.mark.parametrize("name", CASES)
+def test_case(framework, function, name):
+    target = getattr(framework.implementation, function)
+    case = CASES[name]
+    verdict = judge(case, case.make(), answer_of(name), framework.adapter, target)
+    is_exception = function == STANDARD and (framework.name, name) in STANDARD_IS_WRONG
+    assert verdict.status == (WRONG if is_exception else RIGHT), verdict
