@@ -10,6 +10,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int32
 
@@ -31,15 +32,20 @@ def two_pass(
 
 
 def _two_pass_fwd(config: TwoPass, *inputs: Any) -> tuple[Any, Any]:
-    # With symbolic_zeros every argument says whether anything depends on its gradient.
-    needs = Needs(*(array is not None and array.perturbed for array in inputs[:3]))
+    # With symbolic_zeros every argument says whether anything depends on its gradient. The
+    # rule for the backward hears of it by shapes: what is static in the residuals' tree is
+    # taken from the newest trace of the forward, which may be that of another derivative.
+    needs = tuple(
+        jnp.zeros(int(array is not None and array.perturbed), bool) for array in inputs[:3]
+    )
     arrays = tuple(None if array is None else array.value for array in inputs)
     losses, statistics = two_pass_forward(config, *arrays)
     return (losses, statistics), (needs, arrays, statistics)
 
 
 def _two_pass_bwd(config: TwoPass, residuals: Any, cotangents: Any) -> tuple[Any, ...]:
-    needs, (hidden, weight, bias, class_weight, codes), statistics = residuals
+    marks, (hidden, weight, bias, class_weight, codes), statistics = residuals
+    needs = Needs(*(len(mark) == 1 for mark in marks))
     cotangent, _ = cotangents
     if isinstance(cotangent, SymbolicZero):
         return None, None, None, None, None

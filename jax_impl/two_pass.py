@@ -41,7 +41,6 @@ class TwoPass(NamedTuple):
     precision: lax.PrecisionLike
 
 
-@jax.tree_util.register_static
 class Needs(NamedTuple):
     """Which gradients were asked for: static, so that the others are never computed."""
 

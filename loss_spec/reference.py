@@ -20,8 +20,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _BLOCK_BYTES = 2**28
 
-# Beyond twice the standard's own error: a few units in the last place, for the
-# cases in which the standard happens to be exact.
 _FLOOR_ULPS = 4
 
 
@@ -175,7 +173,11 @@ def relative_error(value: Array, reference: Array, *, block_rows: int = 4096) ->
 def fair_error(standard_error: float, dtype: Any) -> float:
     """The largest fair error: twice that of the standard implementation, plus a floor.
 
-    The rule on which CCE, quack and mgmalek/efficient_cross_entropy converge. The
-    floor is `_FLOOR_ULPS` units in the last place of the dtype that the figure has.
+    The rule on which CCE, quack and mgmalek/efficient_cross_entropy converge. The floor
+    is for cases in which the standard happens to be exact: the rounding of the figure to
+    its dtype, half a unit in the last place, and `_FLOOR_ULPS` units of the float32 (for
+    float64 figures float64) in which sums are kept.
     """
-    return 2 * standard_error + _FLOOR_ULPS * float(ml_dtypes.finfo(dtype).eps)
+    unit = float(ml_dtypes.finfo(dtype).eps)
+    sum_unit = min(unit, float(np.finfo(np.float32).eps))
+    return 2 * standard_error + unit / 2 + _FLOOR_ULPS * sum_unit

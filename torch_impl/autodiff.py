@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from loss_spec import Objective
 from torch_impl.matmul import accumulation_dtype
@@ -28,18 +29,43 @@ def two_pass(
     codes: Int64[Tensor, " N"],
 ) -> tuple[Float[Tensor, " N"], Statistics]:
     """Loss of each token, and the statistics of its logits, which are constants."""
-    # Dynamo traces no Function that says what its jvp or vmap are.
-    function = _Traceable if torch.compiler.is_compiling() else _TwoPassFunction
+    function: type[_Traceable] = _TwoPassFunction
+    if torch.compiler.is_compiling():
+        _refuse_tangents(hidden, weight, bias)
+        function = _Traceable
     losses, *statistics = function.apply(config, hidden, weight, bias, class_weight, codes)
     return losses, _statistics(statistics)
+
+
+_NO_FORWARD_MODE = (
+    "linear_cross_entropy: forward-mode differentiation is not supported; "
+    "use standard_linear_cross_entropy"
+)
+
+
+def _refuse_tangents(*inputs: Tensor | None) -> None:
+    """In compiled code a tangent would be dropped, and the derivative be zero."""
+    for tensor in inputs:
+        if tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None:
+            raise RuntimeError(_NO_FORWARD_MODE)
 
 
 class _Traceable(torch.autograd.Function):
     """Forward and backward; what `torch.compile` takes."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(config: TwoPass, *arrays: Tensor | None) -> tuple[Tensor, ...]:
-        return tuple(_forward_operator(*arrays, *_flat(config)))
+    def forward(
+        config: TwoPass,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        class_weight: Tensor | None,
+        codes: Tensor,
+    ) -> tuple[Tensor, ...]:
+        # By name: Dynamo counts the arguments to know whether `ctx` is one of them.
+        return tuple(_forward_operator(hidden, weight, bias, class_weight, codes, *_flat(config)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -60,18 +86,11 @@ class _Traceable(torch.autograd.Function):
 
 
 class _TwoPassFunction(_Traceable):
-    """And under `torch.func`."""
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, config: TwoPass, *arrays: Any) -> tuple[Any, Any]:
-        return _one_by_one(_TwoPassFunction, info.batch_size, in_dims[1:], (config,), arrays)
+    """And a word about forward mode, which Dynamo would not trace."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        raise RuntimeError(
-            "linear_cross_entropy: forward-mode differentiation is not supported; "
-            "use standard_linear_cross_entropy"
-        )
+        raise RuntimeError(_NO_FORWARD_MODE)
 
 
 class _GradientsOnce(torch.autograd.Function):
@@ -80,6 +99,8 @@ class _GradientsOnce(torch.autograd.Function):
     Autograd's `once_differentiable` looks at the cotangent alone: for a mean or a sum
     that is a constant, and the second derivative would be zero without a word.
     """
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(config: TwoPass, needs: Needs, *arrays: Tensor | None) -> tuple[Tensor, ...]:
@@ -96,38 +117,9 @@ class _GradientsOnce(torch.autograd.Function):
             "use standard_linear_cross_entropy"
         )
 
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: Any, config: TwoPass, needs: Needs, *arrays: Any
-    ) -> tuple[Any, Any]:
-        static = config, needs
-        return _one_by_one(_GradientsOnce, info.batch_size, in_dims[2:], static, arrays)
-
 
 def _backward(config: TwoPass, needs: Needs, *arrays: Tensor | None) -> tuple[Tensor, ...]:
     return tuple(_backward_operator(*arrays, *needs, *_flat(config)))
-
-
-def _one_by_one(
-    function: type[torch.autograd.Function],
-    batch_size: int,
-    in_dims: tuple[int | None, ...],
-    static: tuple[Any, ...],
-    arrays: tuple[Tensor | None, ...],
-) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """One call for each element of the batch: as lean as the loss of one, and as exact."""
-    results = [
-        function.apply(
-            *static,
-            *(
-                array if array is None or dim is None else array.select(dim, index)
-                for array, dim in zip(arrays, in_dims, strict=True)
-            ),
-        )
-        for index in range(batch_size)
-    ]
-    outputs = tuple(torch.stack(column) for column in zip(*results, strict=True))
-    return outputs, (0,) * len(outputs)
 
 
 _ARRAYS = "Tensor hidden, Tensor weight, Tensor? bias, Tensor? class_weight, Tensor codes"
@@ -239,3 +231,26 @@ def _last(prediction: Tensor | None) -> list[Tensor]:
 def _statistics(rows: list[Tensor]) -> Statistics:
     maximum, exp_sum, label_logit, *prediction = rows
     return Statistics(maximum, exp_sum, label_logit, None, *prediction)
+
+
+def _one_by_one(operator: Any) -> None:
+    """Under vmap one call for each element of the batch: as lean as the loss of one."""
+
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
+        calls = [
+            operator(
+                *(
+                    argument if dim is None else argument.select(dim, index)
+                    for argument, dim in zip(arguments, in_dims, strict=True)
+                )
+            )
+            for index in range(info.batch_size)
+        ]
+        outputs = [torch.stack(column) for column in zip(*calls, strict=True)]
+        return outputs, [0] * len(outputs)
+
+    operator.register_vmap(vmap)
+
+
+_one_by_one(_forward_operator)
+_one_by_one(_backward_operator)

@@ -28,6 +28,8 @@ class LinearCrossEntropyLoss(nn.Module):
     def __init__(self, *, class_weight: Float[Tensor, " V"] | None = None, **options: Any) -> None:
         super().__init__()
         _refuse_unknown(options)
+        if class_weight is not None:
+            _check_class_weight(class_weight)
         self.options = LossOptions(**options)
         self.register_buffer("class_weight", class_weight)
 
@@ -65,3 +67,11 @@ def _refuse_unknown(options: dict[str, Any]) -> None:
     for name in options:
         if name not in known:
             raise TypeError(f"{name}: expected one of {', '.join(known)}, class_weight")
+
+
+def _check_class_weight(class_weight: Tensor) -> None:
+    if not isinstance(class_weight, Tensor) or not class_weight.is_floating_point():
+        got = getattr(class_weight, "dtype", type(class_weight).__name__)
+        raise TypeError(f"class_weight: expected a floating-point torch.Tensor, got {got}")
+    if class_weight.ndim != 1:
+        raise ValueError(f"class_weight: expected shape [V], got {list(class_weight.shape)}")

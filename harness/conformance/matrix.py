@@ -15,14 +15,14 @@ Record = dict[str, Any]
 
 RULE = (
     "right: the relative L2 error of the loss and of every gradient, against float64, is at most "
-    "twice that of a full-logits loss computed in the same dtype (NumPy: sums in float32; logits, "
-    "their gradients and the results rounded to the dtype; for a sum or mean of losses at least "
-    "what independent errors of its tokens come to) plus 4 units in the last place of the dtype "
-    "that the figure is returned in; for float64 inputs, 1e-12. A label that "
-    "is no class is right as an error or NaN; a derivative of another kind is right within 1e-6 "
-    "of central differences, or as an error. "
+    "twice that of a full-logits loss computed in the same dtype, plus half a unit in the last "
+    "place of the dtype that the figure is returned in and 4 units of float32. That loss is "
+    "NumPy's: sums in float32; logits, their gradients and the results rounded to the dtype; a "
+    "sum or mean of losses at least as far off as independent errors of its tokens make it. For "
+    "float64 inputs the limit is 1e-12. A label that is no class is right as an error or NaN; a "
+    "derivative of another kind is right within 1e-6 of central differences, or as an error. "
     "wrong: the worst figure and its error. raises: an exception, or the process died. "
-    "unsupported: no such option."
+    "unsupported: no such option. unavailable: cannot run here."
 )
 
 _STYLES = {RIGHT: "green", WRONG: "bold red", RAISES: "red", UNSUPPORTED: "bright_black"}

@@ -23,9 +23,11 @@ def test_loss_of_numpy_arrays():
 
 @pytest.mark.parametrize("loss", [linear_cross_entropy, standard_linear_cross_entropy])
 @pytest.mark.parametrize(("name", "length"), [("class_weight", 50), ("token_weight", 9)])
-def test_weights_to_come_are_refused(loss, name, length):
-    with pytest.raises(NotImplementedError, match=f"^{name} is not"):
-        loss(*arrays(), **{name: np.ones(length, np.float32)})
+def test_weights_are_numpy_arrays(loss, name, length):
+    weights = np.linspace(0.5, 2, length, dtype=np.float32)
+    got = loss(*arrays(), **{name: weights})
+    assert got == loss(*arrays(), **{name: jnp.asarray(weights)})
+    assert got != loss(*arrays())
 
 
 @pytest.mark.parametrize("label", [2**32 + 1, -(2**32) - 100])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from tests.torch_impl.matmuls import count_flops
 from torch_impl import linear_cross_entropy
 
 NUM_TOKENS, HIDDEN_DIM, VOCAB_SIZE = 15, 8, 507
@@ -34,9 +34,7 @@ def arrays():
 
 def count_matmuls(step):
     """In units of one N x V x D product, however many chunks it is made of."""
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops() / (2 * NUM_TOKENS * VOCAB_SIZE * HIDDEN_DIM)
+    return count_flops(step) / (2 * NUM_TOKENS * VOCAB_SIZE * HIDDEN_DIM)
 
 
 @pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)

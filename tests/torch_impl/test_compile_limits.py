@@ -1,0 +1,80 @@
+"""What compiled code cannot do, or say, and that it does no other thing instead."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.library import opcheck
+
+from tests.torch_impl.programs import (
+    NUM_TOKENS,
+    OPTIONS,
+    VOCAB_SIZE,
+    compiled,
+    make_arrays,
+    model,
+    nothing_trained,
+    results,
+)
+
+# All PyTorch's own: Dynamo makes a bare Function for every one that it traces, and
+# Inductor and forward mode still use what is left of TorchScript.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:`torch.jit.script.*deprecated:DeprecationWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def fresh_dynamo():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def test_label_out_of_range():
+    """Nothing can be raised there, so that its token has a loss of NaN, and a gradient."""
+    hidden, weight, labels, bias = make_arrays()
+    labels[3], labels[11] = VOCAB_SIZE, -1
+    wrong = torch.isin(torch.arange(NUM_TOKENS), torch.tensor([3, 11]))
+    losses, grad_hidden, *_ = results(
+        compiled(model(reduction="none")), (hidden, weight, labels, bias)
+    )
+    assert torch.equal(losses.isnan(), wrong)
+    assert torch.equal(grad_hidden.isnan().all(1), wrong)
+    assert torch.equal(grad_hidden.isnan().any(1), wrong)
+    assert compiled(model())(hidden, weight, labels, bias)[0].isnan()
+
+
+def test_second_derivative():
+    """PyTorch's own message, of which it is enough that there is one."""
+    arrays = make_arrays()
+    (gradient,) = torch.autograd.grad(compiled(model())(*arrays)[0], arrays[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="double backward"):
+        gradient.square().sum().backward()
+
+
+@pytest.mark.parametrize("change", [list, nothing_trained])
+def test_forward_mode(change):
+    """Never zeros: the operators know no tangents, so that they must be refused before."""
+    hidden, *others = change(make_arrays())
+    hidden = hidden.detach()
+
+    def derivative(hidden):
+        return torch.func.jvp(lambda h: model()(h, *others)[0], (hidden,), (hidden,))
+
+    with pytest.raises(RuntimeError, match=r"forward.mode"):
+        torch.compile(derivative, backend="aot_eager")(hidden)
+
+
+def test_operators_are_what_they_say():
+    """PyTorch's own checks: shapes, dtypes and strides without values, and no aliases."""
+    operators = torch.ops.memory_efficient_logits
+    hidden, weight, labels, bias = nothing_trained(make_arrays())
+    config = (0.1, 1.5, 3.0, 0.01, 20, 7, True, torch.float32)
+    arrays = hidden, weight, bias, OPTIONS["all"]["class_weight"], labels.clamp_min(-1)
+    opcheck(operators.two_pass_forward.default, (*arrays, *config))
+    statistics = operators.two_pass_forward(*arrays, *config)[1:4]
+    needs = True, True, True
+    backward = (*arrays, *statistics, torch.ones(NUM_TOKENS), *needs, *config)
+    opcheck(operators.two_pass_backward.default, backward)

@@ -1,0 +1,78 @@
+"""First derivatives agree with finite differences under every option; second ones raise."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+import torch.utils.checkpoint
+
+from torch_impl import linear_cross_entropy
+
+NUM_TOKENS, HIDDEN_DIM, VOCAB_SIZE = 5, 3, 7
+CHUNKS = {"vocab_chunk": 3, "token_chunk": 2}
+
+
+def draw(*shape, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+CLASS_WEIGHT = draw(VOCAB_SIZE, seed=3).exp()
+TOKEN_WEIGHT = draw(NUM_TOKENS, seed=4).exp()
+OPTIONS = {
+    "label_smoothing": {"label_smoothing": 0.3},
+    "logit_scale": {"logit_scale": -1.5},
+    "logit_softcap": {"logit_softcap": 1.5},
+    "z_loss": {"z_loss": 0.1},
+    "class_weight": {"class_weight": CLASS_WEIGHT},
+    "token_weight": {"token_weight": TOKEN_WEIGHT},
+    "smoothing of weighted classes": {"label_smoothing": 0.3, "class_weight": CLASS_WEIGHT},
+    "all": {
+        "label_smoothing": 0.3,
+        "logit_scale": -1.5,
+        "logit_softcap": 1.5,
+        "z_loss": 0.1,
+        "class_weight": CLASS_WEIGHT,
+        "token_weight": TOKEN_WEIGHT,
+    },
+}
+every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+
+
+def make_inputs(vocab_axis=0):
+    weight = draw(VOCAB_SIZE, HIDDEN_DIM, seed=1)
+    weight = weight if vocab_axis == 0 else weight.T.contiguous()
+    arrays = draw(NUM_TOKENS, HIDDEN_DIM, seed=0), weight, draw(VOCAB_SIZE, seed=2)
+    return tuple(array.requires_grad_() for array in arrays)
+
+
+def loss(hidden, weight, bias, **options):
+    labels = torch.tensor([0, 6, -100, 3, 6])
+    return linear_cross_entropy(hidden, weight, labels, bias=bias, **CHUNKS, **options)
+
+
+@every_option
+@pytest.mark.parametrize("vocab_axis", [0, 1])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_gradcheck(options, reduction, vocab_axis):
+    """Without options it is done in test_derivatives.py."""
+    given = {"reduction": reduction, "vocab_axis": vocab_axis, **options}
+    assert torch.autograd.gradcheck(partial(loss, **given), make_inputs(vocab_axis))
+
+
+@every_option
+def test_gradgradcheck(options):
+    """A second derivative is an error under each option, and never a matrix of zeros."""
+    with pytest.raises(RuntimeError, match="second derivatives are not supported"):
+        torch.autograd.gradgradcheck(partial(loss, **options), make_inputs())
+
+
+def test_recomputed_under_a_checkpoint():
+    """The loss in a checkpointed block: run twice, with the same gradient."""
+    inputs = make_inputs()
+    expected = torch.autograd.grad(loss(*inputs), inputs)
+    checkpointed = torch.utils.checkpoint.checkpoint(loss, *inputs, use_reentrant=False)
+    for one, other in zip(torch.autograd.grad(checkpointed, inputs), expected, strict=True):
+        assert torch.equal(one, other)
