@@ -16,6 +16,8 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from absl import flags
@@ -34,6 +36,7 @@ FRAMEWORKS = ("torch", "jax")
 OURS = "chunked"
 _LOSSES = {name: variant for name, variant in VARIANTS.items() if variant.is_loss} | PEERS
 _INTERRUPTED = 130
+_PACKAGES = ("torch", "triton", "cut-cross-entropy", "liger-kernel", "jax", "optax", "tokamax")
 
 
 def define_flags() -> flags.FlagValues:
@@ -108,15 +111,16 @@ def _implementations(values: flags.FlagValues) -> list[Implementation]:
 
 def _run(implementations: list[Implementation], store: RunStore, console: Console) -> None:
     host = describe_host()
+    host["versions"] |= _installed()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     progress = Progress(*columns, TimeElapsedColumn(), console=console)
     with progress, tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         task = progress.add_task("", total=len(CASES) * (len(implementations) + 1))
-        for name in write_answers(directory):
+        for name in write_answers(CASES, directory):
             progress.update(task, description=f"float64: {name}", advance=1)
         for implementation in implementations:
-            for name, verdict in run_implementation(implementation, directory):
+            for name, verdict in run_implementation(implementation, CASES, directory):
                 record = {
                     "framework": implementation.framework,
                     "variant": implementation.variant,
@@ -126,6 +130,15 @@ def _run(implementations: list[Implementation], store: RunStore, console: Consol
                 }
                 store.append(record)
                 progress.update(task, description=f"{implementation.name}: {name}", advance=1)
+
+
+def _installed() -> dict[str, str]:
+    """The versions of the packages that are judged, without loading them."""
+    found = {}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ def tables(records: Sequence[Record]) -> Iterator[Table]:
 
 def markdown(records: Sequence[Record]) -> str:
     """The same with what is behind every cell that is not right."""
-    parts = [RULE]
+    versions = records[0]["environment"]["versions"]
+    parts = [", ".join(f"{name} {number}" for name, number in versions.items()), RULE]
     for framework in _frameworks(records):
         columns = _columns(records, framework)
         lines = [_line(["case", *columns]), _line(["---"] * (len(columns) + 1))]

@@ -12,7 +12,7 @@ import os
 import pickle
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -27,8 +27,7 @@ from harness.orphan import die_with_parent
 from harness.targets import load_target
 from harness.workload import UnavailableError
 
-_TIMEOUT_S = 600.0
-_TIMEOUT = f"no answer in {_TIMEOUT_S:g} s"
+TIMEOUT_S = 600.0  # for one case
 
 
 class Implementation(NamedTuple):
@@ -44,39 +43,43 @@ class Implementation(NamedTuple):
         return f"{self.framework} {self.variant}"
 
 
-def write_answers(directory: Path) -> Iterator[str]:
-    """Solves every case; yields its name when that is done."""
-    for case in CASES.values():
+def write_answers(names: Iterable[str], directory: Path) -> Iterator[str]:
+    """Solves these cases; yields the name of each when that is done."""
+    for case in map(CASES.__getitem__, names):
         if has_answer(case.check):
             _answer_path(directory, case.name).write_bytes(pickle.dumps(solve(case.make())))
         yield case.name
 
 
 def run_implementation(
-    implementation: Implementation, directory: Path
+    implementation: Implementation, names: Iterable[str], directory: Path
 ) -> Iterator[tuple[str, Verdict]]:
-    """The verdict on every case, in the order of the table."""
-    left = list(CASES)
+    """The verdict on each of these cases, in their order."""
+    left = list(names)
     while left:
         with _worker(implementation, left, directory) as (process, pipe):
             while left:
-                verdict = _receive(process, pipe)
-                yield left.pop(0), verdict
-                if process.exitcode is not None or verdict.detail == _TIMEOUT:
-                    break  # go on with the next case in a new process
+                verdict = _receive(pipe)
+                yield left.pop(0), verdict or _last_words(process)
+                if verdict is None:
+                    break  # the next case goes on in a new process
 
 
-def _receive(process: BaseProcess, pipe: Connection) -> Verdict:
-    """The next verdict: that of the worker, or that it did not live to give one."""
-    if not pipe.poll(_TIMEOUT_S):
-        return Verdict(RAISES, _TIMEOUT)
+def _receive(pipe: Connection) -> Verdict | None:
+    """The worker's next verdict, None if it has none to give."""
     try:
-        return Verdict(*pipe.recv())
+        return Verdict(*pipe.recv()) if pipe.poll(TIMEOUT_S) else None
     except EOFError:
-        process.join()
-        code = process.exitcode or 0
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return Verdict(RAISES, f"the process died: {how}")
+        return None
+
+
+def _last_words(process: BaseProcess) -> Verdict:
+    process.join(timeout=5)  # it has closed the pipe, or it hangs
+    code = process.exitcode
+    if code is None:
+        return Verdict(RAISES, f"no answer in {TIMEOUT_S:g} s")
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return Verdict(RAISES, f"the process died: {how}")
 
 
 @contextmanager
