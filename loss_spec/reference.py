@@ -84,6 +84,7 @@ def reference_linear_cross_entropy(
 
     counted = labels != ignore_index
     class_weights = given_or_ones(class_weight, vocab_size)
+    smoothing = label_smoothing / vocab_size * class_weights
     token_weights = np.where(counted, given_or_ones(token_weight, num_tokens), 0)
     denominator: Any = 1
     if reduction == "mean" and np.any(token_weights != 0):
@@ -100,41 +101,25 @@ def reference_linear_cross_entropy(
     block = max(1, _BLOCK_BYTES // (vocab_size * np.dtype(compute_dtype).itemsize))
     for start in range(0, num_tokens, block):
         rows = np.flatnonzero(counted[start : start + block]) + start
-        label = labels[rows]
-        every = np.arange(len(rows))
+        label, every = labels[rows], np.arange(len(rows))
 
-        bare = x[rows] @ w.T
-        if b is not None:
-            bare += b
-        logits = rounded(bare) * compute_dtype(logit_scale)
-        slope = np.full((), logit_scale, compute_dtype)
-        if logit_softcap is not None:
-            tanh = np.tanh(logits / compute_dtype(logit_softcap))
-            logits = compute_dtype(logit_softcap) * tanh
-            slope = slope * (1 - tanh) * (1 + tanh)
-
+        bare = rounded(x[rows] @ w.T if b is None else x[rows] @ w.T + b)
+        logits, slope = _scale_and_cap(bare, logit_scale, logit_softcap)
         prediction[rows] = logits.argmax(axis=1)
-        maximum = logits.max(axis=1)
-        log_probability = logits - maximum[:, None]
-        log_total = np.log(np.exp(log_probability).sum(axis=1))
-        log_probability -= log_total[:, None]
-        lse = maximum + log_total
-        logsumexp[rows], log_prob[rows] = lse, log_probability[every, label]
+        log_probability, logsumexp[rows] = _log_softmax(logits)
+        log_prob[rows] = log_probability[every, label]
 
         label_weight = (1 - label_smoothing) * class_weights[label]
-        losses[rows] = z_loss * lse**2 - label_weight * log_prob[rows]
-        mass = label_weight + 2 * z_loss * lse
-        if label_smoothing:
-            smoothing = label_smoothing / vocab_size * class_weights
+        losses[rows] = z_loss * logsumexp[rows] ** 2 - label_weight * log_prob[rows]
+        mass = label_weight + 2 * z_loss * logsumexp[rows]
+        if label_smoothing:  # or a class with no probability would make 0 * inf of it
             losses[rows] -= log_probability @ smoothing
             mass += smoothing.sum()
 
-        grad_logits = np.exp(log_probability) * mass[:, None].astype(compute_dtype)
+        grad_logits = np.exp(log_probability) * mass[:, None]
         grad_logits[every, label] -= label_weight
-        if label_smoothing:
-            grad_logits -= smoothing
-        grad_logits *= slope
-        grad_logits *= row_scale[rows, None]
+        grad_logits -= smoothing
+        grad_logits *= slope * row_scale[rows, None]
         grad_bias += grad_logits.sum(axis=0)
         grad_logits = rounded(grad_logits)
         grad_hidden[rows] = grad_logits @ w
@@ -150,6 +135,23 @@ def reference_linear_cross_entropy(
         token_losses=losses,
         aux=LossAux(logsumexp, log_prob, prediction, np.asarray(counted.sum(), np.int32)),
     )
+
+
+def _scale_and_cap(bare: Array, scale: float, softcap: float | None) -> tuple[Array, Array]:
+    """The logits, and their derivative with respect to the bare ones."""
+    logits = bare * float(scale)
+    if softcap is None:
+        return logits, np.full((1, 1), scale, bare.dtype)
+    tanh = np.tanh(logits / float(softcap))
+    return float(softcap) * tanh, float(scale) * (1 - tanh) * (1 + tanh)
+
+
+def _log_softmax(logits: Array) -> tuple[Array, Array]:
+    """log softmax and logsumexp of each row."""
+    maximum = logits.max(axis=1, keepdims=True)
+    shifted = logits - maximum
+    log_total = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted - log_total, (maximum + log_total)[:, 0]
 
 
 def relative_error(value: Array, reference: Array, *, block_rows: int = 4096) -> float:

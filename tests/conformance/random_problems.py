@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from harness.conformance.problem import Problem, make_problem, solve
@@ -140,12 +140,15 @@ def for_all(framework_name: str, holds: Callable[..., None], **fixed: Any) -> No
     def check(problem: Problem, seed: int) -> None:
         holds(problem, np.random.default_rng(seed))
 
+    is_fast = framework_name == "torch"
     configured = settings(
         max_examples=EXAMPLES[framework_name],
         derandomize=True,
         database=None,
         deadline=None,
         print_blob=True,
+        # A smaller counterexample would be one more compilation for each attempt.
+        phases=[Phase.generate, Phase.shrink] if is_fast else [Phase.generate],
         suppress_health_check=[HealthCheck.too_slow],
     )
     drawn = given(problem=problems_for(framework_name, **fixed), seed=st.integers(0, 2**16))

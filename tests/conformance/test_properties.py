@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.conformance.problem import solve
+from harness.conformance.problem import make_problem, solve
 from loss_spec.reference import relative_error
 from tests.conformance.evaluation import CHUNKED, assert_dtypes_and_shapes, errors
 from tests.conformance.random_problems import (
@@ -97,14 +97,14 @@ def test_gradients_of_a_sum_of_cotangents(framework, problem, generator):
     found = gradients(framework, problem, one, other, one + other)
     room = dict.fromkeys(found[0], 0.0)
     for cotangent in (one, other, one + other):
-        changed = problem.but(cotangent=cotangent)
-        exact = solve(changed).exact
-        for name, limit in fair_errors(framework, changed).items():
-            if name in room:
-                room[name] += limit * (np.linalg.norm(exact[name]) or 1)
-    for name in room:
-        first, second, both = (gradients_[name].astype(np.float64) for gradients_ in found)
-        assert np.linalg.norm(both - first - second) <= room[name], name
+        changed = problem.but(cotangent=np.asarray(cotangent))
+        exact, limits = solve(changed).exact, fair_errors(framework, changed)
+        for name in room:
+            figure = f"grad_{name}"
+            room[name] += limits[figure] * (np.linalg.norm(exact[figure]) or 1)
+    for name, at_most in room.items():
+        first, second, both = (grads[name].astype(np.float64) for grads in found)
+        assert np.linalg.norm(both - first - second) <= at_most, name
 
 
 @for_random_problems(has_bias=True, logit_scale=-0.5, logit_softcap=None, z_loss=0.0)
@@ -160,11 +160,29 @@ def test_batch_axes(framework, problem, generator):
     )
 
 
-@for_random_problems(vocab_size=1, vocab_chunk=1, label_smoothing=0.0, z_loss=0.0)
-def test_one_class_costs_nothing(framework, problem, generator):
-    """Its probability is 1: no loss and no gradient, exactly."""
-    for name, array in arrays_of(chunked(framework, problem)).items():
-        assert (array == 0).all(), name
+@pytest.mark.parametrize(
+    ("dtype", "label_smoothing"),
+    [("float16", 0.0), ("bfloat16", 0.1), ("float32", 0.1), ("float64", 0.0)],
+)
+def test_one_class_costs_nothing(framework, dtype, label_smoothing):
+    """Its probability is 1: no loss, and gradients that cancel to a rounding of their terms."""
+    problem = make_problem(
+        dtype=dtype,
+        vocab_size=1,
+        reduction="sum",
+        logit_scale=-2.5,
+        label_smoothing=label_smoothing,
+    )
+    result = chunked(framework, problem)
+    assert result.loss == 0
+    # A coefficient of about 1 for the probability and one for the label: two roundings each.
+    unit = np.finfo(result.loss.dtype).eps
+    of_a_logit = 4 * unit * abs(problem.cotangent * problem.options["logit_scale"])
+    counted = problem.labels != -100
+    hidden, weight = (abs(array.astype(np.float64)) for array in (problem.hidden, problem.weight))
+    assert (abs(result.grad_hidden) <= of_a_logit * counted[:, None] * weight).all()
+    assert (abs(result.grad_weight) <= of_a_logit * hidden[counted].sum(0)).all()
+    assert (abs(result.grad_bias) <= of_a_logit * counted.sum()).all()
 
 
 def gradients(framework, problem, *cotangents):

@@ -27,6 +27,8 @@ def test_stopped_sweep_keeps_its_records_and_resumes(
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        # A suite that runs in a shell's background would hand down that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     first = _wait_for_a_record(output_dir)
     process.send_signal(how)
