@@ -176,10 +176,10 @@ def fair_error(standard_error: float, dtype: Any) -> float:
     """The largest fair error: twice that of the standard implementation, plus a floor.
 
     The rule on which CCE, quack and mgmalek/efficient_cross_entropy converge. The floor
-    is for cases in which the standard happens to be exact: the rounding of the figure to
-    its dtype, half a unit in the last place, and `_FLOOR_ULPS` units of the float32 (for
-    float64 figures float64) in which sums are kept.
+    is for cases in which the standard happens to be exact: one unit in the last place of
+    the figure's own dtype, and `_FLOOR_ULPS` units of the float32 (for float64 figures
+    float64) in which sums are kept.
     """
     unit = float(ml_dtypes.finfo(dtype).eps)
     sum_unit = min(unit, float(np.finfo(np.float32).eps))
-    return 2 * standard_error + unit / 2 + _FLOOR_ULPS * sum_unit
+    return 2 * standard_error + unit + _FLOOR_ULPS * sum_unit

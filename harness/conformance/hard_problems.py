@@ -9,9 +9,15 @@ import numpy as np
 from harness.conformance.problem import Problem, make_problem
 
 
+def plain(**changes: Any) -> Problem:
+    """Without a bias and ignored tokens, and with a vocabulary that every tile divides."""
+    defaults = {"vocab_size": 2048, "has_bias": False, "ignored_fraction": 0.0}
+    return make_problem(**defaults | changes)
+
+
 def batch_axes(**problem: Any) -> Problem:
     """hidden [3, 5, D], labels [3, 5]."""
-    flat = make_problem(**{"has_bias": False, "ignored_fraction": 0.0} | problem)
+    flat = plain(**problem)
     per_token = flat.cotangent.ndim > 0
     return flat.but(
         hidden=flat.hidden.reshape(3, 5, -1),
@@ -23,33 +29,33 @@ def batch_axes(**problem: Any) -> Problem:
 
 def large(**problem: Any) -> Problem:
     """Nothing ignored, no bias, and large enough for an implementation's own chunk sizes."""
-    return make_problem(ignored_fraction=0.0, has_bias=False, **problem).but(chunks={})
+    return plain(**problem).but(chunks={})
 
 
 def frozen(*needs: str, **problem: Any) -> Problem:
     """The gradients of `needs` are wanted, and no others."""
-    has_bias = "bias" in needs
-    return make_problem(has_bias=has_bias, ignored_fraction=0.0, **problem).but(needs=needs)
+    return plain(has_bias="bias" in needs, **problem).but(needs=needs)
 
 
 def labels_of(dtype: str) -> Problem:
     """Labels of a dtype, with an ignore_index that it can hold."""
     signed = np.dtype(dtype).kind == "i"
-    problem = make_problem(vocab_size=100, has_bias=False, ignore_index=-100 if signed else 255)
-    labels = np.where(problem.labels == -100, problem.options["ignore_index"], problem.labels)
+    problem = plain(ignored_fraction=0.4, ignore_index=-100 if signed else 255)
+    ignored = problem.labels == -100
+    labels = np.where(ignored, problem.options["ignore_index"], problem.labels % 100)
     return problem.but(labels=labels, label_dtype=dtype)
 
 
 def ignore_index_that_is_a_class() -> Problem:
     """Its tokens are ignored; as a column of the softmax it stays."""
-    problem = make_problem(has_bias=False, ignored_fraction=0.0, ignore_index=3)
+    problem = plain(ignore_index=3)
     problem.labels[::3] = 3
     return problem
 
 
 def weight_zero_where_ignored() -> Problem:
     """As data loaders do that write both: a mask by weights, and -100."""
-    problem = make_problem(has_bias=False, has_token_weight=True)
+    problem = plain(ignored_fraction=0.4, has_token_weight=True)
     assert problem.token_weight is not None
     problem.token_weight[problem.labels == -100] = 0
     return problem
@@ -57,12 +63,12 @@ def weight_zero_where_ignored() -> Problem:
 
 def all_token_weights_zero() -> Problem:
     """Nothing counts, though nothing is ignored: loss 0 and no gradient."""
-    problem = make_problem(has_bias=False, ignored_fraction=0.0)
+    problem = plain()
     return problem.but(token_weight=np.zeros(len(problem.labels), np.float32))
 
 
 def label_out_of_range(label: int) -> Problem:
-    problem = make_problem(has_bias=False, ignored_fraction=0.0, reduction="none")
+    problem = plain(reduction="none")
     problem.labels[4] = label
     return problem
 
@@ -93,10 +99,8 @@ def masked_classes() -> Problem:
 
 def capped_far_below(vocab_size: int) -> Problem:
     """Softcap 1 with logits at -300: padding that is masked before the cap becomes finite."""
-    problem = make_problem(
+    problem = plain(
         vocab_size=vocab_size,
-        has_bias=False,
-        ignored_fraction=0.0,
         reduction="none",
         logit_softcap=1.0,
     )
@@ -106,21 +110,13 @@ def capped_far_below(vocab_size: int) -> Problem:
 
 def confident_tokens() -> Problem:
     """Labels with probability 1 to rounding: all gradient there is comes from the z-loss."""
-    problem = make_problem(
-        num_tokens=64,
-        hidden_dim=64,
-        vocab_size=300,
-        reduction="mean",
-        has_bias=False,
-        ignored_fraction=0.0,
-        z_loss=1e-2,
-    )
+    problem = plain(num_tokens=64, hidden_dim=64, vocab_size=300, z_loss=1e-2)
     hidden = problem.weight[problem.labels]
     return problem.but(hidden=hidden * (60 / np.sum(hidden**2, axis=1, keepdims=True)))
 
 
 def not_finite(value: float) -> Problem:
-    problem = make_problem(has_bias=False, ignored_fraction=0.0, reduction="none")
+    problem = plain(reduction="none")
     problem.hidden[4, 5] = value
     return problem
 
@@ -149,13 +145,5 @@ def small_probabilities() -> Problem:
 
 def growing_sums(dtype: str) -> Problem:
     """128 chunks of tokens, 32 of classes, and sums of one sign: 16-bit sums lose them."""
-    problem = make_problem(
-        dtype=dtype,
-        num_tokens=512,
-        hidden_dim=16,
-        vocab_size=64,
-        has_bias=False,
-        ignored_fraction=0.0,
-        reduction="sum",
-    )
+    problem = plain(dtype=dtype, num_tokens=512, hidden_dim=16, vocab_size=64, reduction="sum")
     return problem.but(hidden=np.abs(problem.hidden), chunks={"vocab_chunk": 2, "token_chunk": 4})

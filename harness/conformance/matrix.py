@@ -15,7 +15,7 @@ Record = dict[str, Any]
 
 RULE = (
     "right: the relative L2 error of the loss and of every gradient, against float64, is at most "
-    "twice that of a full-logits loss computed in the same dtype, plus half a unit in the last "
+    "twice that of a full-logits loss computed in the same dtype, plus one unit in the last "
     "place of the dtype that the figure is returned in and 4 units of float32. That loss is "
     "NumPy's: sums in float32; logits, their gradients and the results rounded to the dtype; a "
     "sum or mean of losses at least as far off as independent errors of its tokens make it. For "

@@ -79,7 +79,7 @@ def make_problem(
 ) -> Problem:
     """A seeded problem; the cotangent is never 1, and for "none" is of both signs.
 
-    The default chunks divide neither axis of the default shape.
+    The chunks divide neither axis of the default shape.
     """
     hidden, weight, labels = make_inputs(
         seed=seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ from tests.conformance.evaluation import Framework
 def framework(request: pytest.FixtureRequest) -> Iterator[Framework]:
     """The losses of a framework, imported here and not before."""
     found = Framework(request.param)
-    with found.adapter.settings():
+    with _settings(found):
         yield found
 
 
@@ -21,5 +22,14 @@ def framework(request: pytest.FixtureRequest) -> Iterator[Framework]:
 def both_frameworks() -> Iterator[tuple[Framework, Framework]]:
     """Those of JAX and PyTorch."""
     both = Framework("jax"), Framework("torch")
-    with both[0].adapter.settings(), both[1].adapter.settings():
+    with _settings(both[0]), _settings(both[1]):
         yield both
+
+
+def _settings(framework: Framework) -> contextlib.AbstractContextManager[None]:
+    """Strict promotion in JAX: no dtype changes unless our code says so."""
+    if framework.name == "jax":
+        import jax
+
+        return jax.numpy_dtype_promotion("strict")
+    return framework.adapter.settings()
