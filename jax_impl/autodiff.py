@@ -39,7 +39,9 @@ def _two_pass_fwd(config: TwoPass, *inputs: Any) -> tuple[Any, Any]:
         jnp.zeros(int(array is not None and array.perturbed), bool) for array in inputs[:3]
     )
     arrays = tuple(None if array is None else array.value for array in inputs)
-    losses, statistics = two_pass_forward(config, *arrays)
+    # Not two_pass_forward: `jax.checkpoint` would look into its loops, and keep every slice
+    # of the weight. Into a custom_vjp it does not look.
+    losses, statistics = two_pass(config, *arrays)
     return (losses, statistics), (needs, arrays, statistics)
 
 

@@ -11,6 +11,7 @@ import pytest
 from jax_impl import linear_cross_entropy, standard_linear_cross_entropy
 
 SECOND = r"linear_cross_entropy: second derivatives are not supported"
+FORWARD = r"forward-mode"  # JAX says it, of any custom_vjp
 HIDDEN, WEIGHT, BIAS = range(3)
 
 
@@ -39,23 +40,25 @@ def test_forward_mode(arrays, argument, reduction, jit):
         jnp.ones_like(a) if i == argument else jnp.zeros_like(a) for i, a in enumerate(arrays)
     ]
     loss = loss_with(reduction)
-    with pytest.raises(TypeError, match="forward-mode"):
+    with pytest.raises(TypeError, match=FORWARD):
         jax.jvp(jax.jit(loss) if jit else loss, arrays, tuple(tangents))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("outer", [HIDDEN, WEIGHT, BIAS])
 @pytest.mark.parametrize("inner", [HIDDEN, WEIGHT, BIAS])
-@pytest.mark.parametrize("again", [jax.jacrev, jax.jacfwd])
-def test_second_derivatives(arrays, again, inner, outer, reduction):
+@pytest.mark.parametrize(
+    ("again", "message"), [(jax.jacrev, SECOND), (jax.jacfwd, FORWARD)], ids=["jacrev", "jacfwd"]
+)
+def test_second_derivatives(arrays, again, message, inner, outer, reduction):
     """Reverse and forward over reverse, in the same argument and mixed."""
     gradient = jax.grad(loss_with(reduction), inner)
-    with pytest.raises(TypeError, match=SECOND):
+    with pytest.raises(TypeError, match=message):
         jax.eval_shape(again(gradient, outer), *arrays)  # refused while it is traced
 
 
 def test_hessian(arrays):
-    with pytest.raises(TypeError, match=SECOND):
+    with pytest.raises(TypeError, match=FORWARD):
         jax.hessian(loss_with("mean"))(*arrays)
 
 
