@@ -38,12 +38,10 @@ def frozen(*needs: str, **problem: Any) -> Problem:
 
 
 def labels_of(dtype: str) -> Problem:
-    """Labels of a dtype, with an ignore_index that it can hold."""
-    signed = np.dtype(dtype).kind == "i"
-    problem = plain(ignored_fraction=0.4, ignore_index=-100 if signed else 255)
-    ignored = problem.labels == -100
-    labels = np.where(ignored, problem.options["ignore_index"], problem.labels % 100)
-    return problem.but(labels=labels, label_dtype=dtype)
+    """Labels of a dtype, as narrow as a byte."""
+    # -100 would not fit an unsigned dtype, and some would make a label of it.
+    problem = plain(ignore_index=-100 if np.dtype(dtype).kind == "i" else 255)
+    return problem.but(labels=problem.labels % 100, label_dtype=dtype)
 
 
 def ignore_index_that_is_a_class() -> Problem:
