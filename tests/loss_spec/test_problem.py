@@ -14,6 +14,8 @@ GOOD = {
     "weight": ArraySpec((5, 4), "float32"),
     "labels": ArraySpec((2, 3), "int32"),
     "bias": ArraySpec((5,), "float32"),
+    "class_weight": ArraySpec((5,), "float64"),
+    "token_weight": ArraySpec((2, 3), "bfloat16"),
     "vocab_axis": 0,
 }
 
@@ -30,6 +32,8 @@ BAD_DTYPES = [
     ("weight", "bfloat16", f"weight: {OF_HIDDEN}bfloat16"),
     ("weight", "float64", f"weight: {OF_HIDDEN}float64"),
     ("bias", "float16", f"bias: {OF_HIDDEN}float16"),
+    ("class_weight", "int64", f"class_weight: expected dtype {FLOATS}, got int64"),
+    ("token_weight", "bool", f"token_weight: expected dtype {FLOATS}, got bool"),
     ("labels", "float32", "labels: expected an integer dtype, got float32"),
     ("labels", "bool", "labels: expected an integer dtype, got bool"),
 ]
@@ -49,6 +53,10 @@ BAD_SHAPES = [
     ({"bias": (4,)}, "bias: expected shape [5], got [4]"),
     ({"bias": (1, 5)}, "bias: expected shape [5], got [1, 5]"),
     ({"bias": ()}, "bias: expected shape [5], got []"),
+    ({"class_weight": (4,)}, "class_weight: expected shape [5], got [4]"),
+    ({"class_weight": (2, 3)}, "class_weight: expected shape [5], got [2, 3]"),
+    ({"token_weight": (6,)}, "token_weight: expected shape [2, 3] (that of labels), got [6]"),
+    ({"token_weight": (5,)}, "token_weight: expected shape [2, 3] (that of labels), got [5]"),
 ]
 
 
@@ -79,6 +87,7 @@ def test_sizes(token_shape, num_tokens):
     changes = {
         "hidden": with_shape("hidden", (*token_shape, 4)),
         "labels": with_shape("labels", token_shape),
+        "token_weight": with_shape("token_weight", token_shape),
     }
     assert check_arrays(**{**GOOD, **changes}) == Problem(
         token_shape=token_shape,
@@ -91,8 +100,8 @@ def test_sizes(token_shape, num_tokens):
 
 def test_a_square_weight_is_read_along_vocab_axis():
     changes = {"weight": with_shape("weight", (4, 9)), "vocab_axis": 1}
-    bias = {"bias": with_shape("bias", (9,))}
-    assert check_arrays(**{**GOOD, **changes, **bias}).vocab_size == 9
+    of_classes = {name: with_shape(name, (9,)) for name in ("bias", "class_weight")}
+    assert check_arrays(**{**GOOD, **changes, **of_classes}).vocab_size == 9
 
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)
@@ -101,10 +110,18 @@ def test_float_dtypes(dtype):
     assert check_arrays(**{**GOOD, **arrays}).dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES)
+def test_weights_of_any_float_dtype(dtype):
+    names = ("class_weight", "token_weight")
+    arrays = {name: ArraySpec(GOOD[name].shape, dtype) for name in names}
+    assert check_arrays(**{**GOOD, **arrays}).dtype == "float32"
+
+
 @pytest.mark.parametrize("dtype", INTEGER_DTYPES)
-def test_label_dtypes_and_no_bias(dtype):
+def test_label_dtypes_and_nothing_optional(dtype):
     labels = ArraySpec(GOOD["labels"].shape, dtype)
-    assert check_arrays(**{**GOOD, "labels": labels, "bias": None}).num_tokens == 6
+    absent = dict.fromkeys(("bias", "class_weight", "token_weight"))
+    assert check_arrays(**{**GOOD, **absent, "labels": labels}).num_tokens == 6
 
 
 @pytest.mark.parametrize(
