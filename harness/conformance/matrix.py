@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from harness.conformance.cases import CASES
@@ -37,7 +38,7 @@ def tables(records: Sequence[Record]) -> Iterator[Table]:
         for variant in columns:
             table.add_column(variant.replace("_", " "), overflow="fold")
         for name in CASES:
-            table.add_row(name, *(_styled(columns[variant][name]) for variant in columns))
+            table.add_row(escape(name), *(_styled(columns[variant][name]) for variant in columns))
         table.add_section()
         table.add_row("right, of those supported", *(_score(cells) for cells in columns.values()))
         yield table
