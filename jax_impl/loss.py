@@ -84,7 +84,8 @@ def linear_cross_entropy(
 
     **Raises** `TypeError` or `ValueError` naming the argument, before any work is
     done. A label outside [0, V) that is not `ignore_index` is a `ValueError` where
-    its value can be read (outside `jit`, on a CPU); elsewhere its loss is NaN.
+    its value can be read (outside `jit`, on a CPU); elsewhere its loss is NaN. Without
+    x64, though, JAX makes 32-bit labels of 64-bit ones that are arguments of `jit`.
     Forward mode and second derivatives raise `TypeError`.
     """
     options = LossOptions(

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,15 @@ from tests.harness.conftest import ROOT, TINY, Finished, harness_command
 FLAGS = (*TINY, "--framework=torch", "--vocab_sizes=96,100")
 
 
+@pytest.fixture
+def heeding_interrupts() -> Iterator[None]:
+    """A suite in a shell's background would hand down to its children that Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_interrupts")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_sweep_keeps_its_records_and_resumes(
     run_harness: Callable[..., Finished], tmp_path: Path, how: signal.Signals
@@ -27,8 +36,6 @@ def test_stopped_sweep_keeps_its_records_and_resumes(
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        # A suite that runs in a shell's background would hand down that Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     first = _wait_for_a_record(output_dir)
     process.send_signal(how)
