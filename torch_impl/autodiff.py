@@ -1,12 +1,15 @@
 """How PyTorch differentiates, batches and compiles the two-pass loss.
 
-Two operators hold the loops, so that `torch.compile` takes each as one node: traced,
-they would unroll into thousands. Two `autograd.Function`s say what their derivatives
-are, and that there are no others.
+`autograd.Function`s say what the derivatives are, and that there are no others. Under
+`torch.compile` two operators hold the loops, each a single node of the graph: traced,
+they would unroll into thousands. Elsewhere the loops are called as they are, since the
+first call of an operator loads the compiler, a second and 70 MiB.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,10 +32,10 @@ def two_pass(
     codes: Int64[Tensor, " N"],
 ) -> tuple[Float[Tensor, " N"], Statistics]:
     """Loss of each token, and the statistics of its logits, which are constants."""
-    function: type[_Traceable] = _TwoPassFunction
+    function: type[_TwoPassTraced] = _TwoPassFunction
     if torch.compiler.is_compiling():
         _refuse_tangents(hidden, weight, bias)
-        function = _Traceable
+        function = _TwoPassTraced
     losses, *statistics = function.apply(config, hidden, weight, bias, class_weight, codes)
     return losses, _statistics(statistics)
 
@@ -50,8 +53,8 @@ def _refuse_tangents(*inputs: Tensor | None) -> None:
             raise RuntimeError(_NO_FORWARD_MODE)
 
 
-class _Traceable(torch.autograd.Function):
-    """Forward and backward; what `torch.compile` takes."""
+class _TwoPassTraced(torch.autograd.Function):
+    """What `torch.compile` takes: operators, and no rule for forward mode."""
 
     generate_vmap_rule = True
 
@@ -80,13 +83,27 @@ class _Traceable(torch.autograd.Function):
         if cotangent is None:
             return None, None, None, None, None, None
         needs = Needs(*ctx.needs_input_grad[1:4])
-        gradients = _backward if torch.compiler.is_compiling() else _GradientsOnce.apply
-        found = iter(gradients(ctx.config, needs, *ctx.saved_tensors, cotangent))
+        arrays = *ctx.saved_tensors, cotangent
+        if torch.compiler.is_compiling():
+            found = iter(_backward_operator(*arrays, *needs, *_flat(ctx.config)))
+        else:
+            found = iter(_GradientsOnce.apply(ctx.config, needs, *arrays))
         return None, *(next(found) if need else None for need in needs), None, None
 
 
-class _TwoPassFunction(_Traceable):
-    """And a word about forward mode, which Dynamo would not trace."""
+class _TwoPassFunction(_TwoPassTraced):
+    """The same without operators, and with a word about forward mode."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(config: TwoPass, *arrays: Any) -> tuple[Tensor, ...]:
+        return tuple(_forward(config, *arrays))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, config: TwoPass, *arrays: Any) -> tuple[Any, Any]:
+        one = functools.partial(_TwoPassFunction.apply, config)
+        return _one_by_one(one, info.batch_size, in_dims[1:], arrays)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
@@ -100,15 +117,20 @@ class _GradientsOnce(torch.autograd.Function):
     that is a constant, and the second derivative would be zero without a word.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(config: TwoPass, needs: Needs, *arrays: Tensor | None) -> tuple[Tensor, ...]:
-        return _backward(config, needs, *arrays)
+    def forward(config: TwoPass, needs: Needs, *arrays: Any) -> tuple[Tensor, ...]:
+        return tuple(_backward(config, needs, *arrays))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         pass
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Any, config: TwoPass, needs: Needs, *arrays: Any
+    ) -> tuple[Any, Any]:
+        one = functools.partial(_GradientsOnce.apply, config, needs)
+        return _one_by_one(one, info.batch_size, in_dims[2:], arrays)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -118,8 +140,63 @@ class _GradientsOnce(torch.autograd.Function):
         )
 
 
-def _backward(config: TwoPass, needs: Needs, *arrays: Tensor | None) -> tuple[Tensor, ...]:
-    return tuple(_backward_operator(*arrays, *needs, *_flat(config)))
+def _forward(
+    config: TwoPass,
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    class_weight: Tensor | None,
+    codes: Tensor,
+) -> list[Tensor]:
+    """The losses, then the statistics that are there."""
+    # Its operands are chosen already; autocast must not choose again.
+    with torch.autocast(hidden.device.type, enabled=False):
+        losses, statistics = two_pass_forward(config, hidden, weight, bias, class_weight, codes)
+    prediction = [] if statistics.prediction is None else [statistics.prediction]
+    return [losses, *statistics[:3], *prediction]
+
+
+def _statistics(rows: list[Tensor]) -> Statistics:
+    maximum, exp_sum, label_logit, *prediction = rows
+    return Statistics(maximum, exp_sum, label_logit, None, *prediction)
+
+
+def _backward(
+    config: TwoPass,
+    needs: Needs,
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    class_weight: Tensor | None,
+    codes: Tensor,
+    *statistics_and_cotangent: Tensor,
+) -> list[Tensor]:
+    """The gradients that are needed, in the order of the inputs."""
+    *statistics, cotangent = statistics_and_cotangent
+    with torch.autocast(hidden.device.type, enabled=False):
+        arrays = hidden, weight, bias, class_weight, codes
+        grads = two_pass_backward(config, needs, *arrays, _statistics(statistics), cotangent)
+    return [grad for grad in grads if grad is not None]
+
+
+def _one_by_one(
+    call: Callable[..., Any],
+    batch_size: int,
+    in_dims: tuple[int | None, ...],
+    arguments: tuple[Any, ...],
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """One call for each element of a batch: as lean as the loss of one, and as exact."""
+    calls = [
+        call(
+            *(
+                argument if dim is None else argument.select(dim, index)
+                for argument, dim in zip(arguments, in_dims, strict=True)
+            )
+        )
+        for index in range(batch_size)
+    ]
+    outputs = tuple(torch.stack(column) for column in zip(*calls, strict=True))
+    return outputs, (0,) * len(outputs)
 
 
 _ARRAYS = "Tensor hidden, Tensor weight, Tensor? bias, Tensor? class_weight, Tensor codes"
@@ -134,35 +211,17 @@ _CONFIG = (
     mutates_args=(),
     schema=f"({_ARRAYS}, {_CONFIG}) -> Tensor[]",
 )
-def _forward_operator(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    class_weight: Tensor | None,
-    codes: Tensor,
-    *config: Any,
-) -> list[Tensor]:
-    """The losses, then the statistics that are there."""
-    # Its operands are chosen already; autocast must not choose again.
-    with torch.autocast(hidden.device.type, enabled=False):
-        losses, statistics = two_pass_forward(
-            _config(config), hidden, weight, bias, class_weight, codes
-        )
-    return [losses, *(rows for rows in statistics[:3]), *_last(statistics.prediction)]
+def _forward_operator(*arguments: Any) -> list[Tensor]:
+    arrays, config = arguments[:5], _config(arguments[5:])
+    return _forward(config, *arrays)
 
 
 @_forward_operator.register_fake
-def _(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    class_weight: Tensor | None,
-    codes: Tensor,
-    *config: Any,
-) -> list[Tensor]:
-    dtype = accumulation_dtype(_config(config).dtype)
+def _(*arguments: Any) -> list[Tensor]:
+    hidden, config = arguments[0], _config(arguments[5:])
+    dtype = accumulation_dtype(config.dtype)
     rows = [hidden.new_empty(hidden.shape[0], dtype=dtype) for _ in range(4)]
-    if _config(config).prediction:
+    if config.prediction:
         rows.append(hidden.new_empty(hidden.shape[0], dtype=torch.int32))
     return rows
 
@@ -175,43 +234,27 @@ def _(
         f"bool needs_hidden, bool needs_weight, bool needs_bias, {_CONFIG}) -> Tensor[]"
     ),
 )
-def _backward_operator(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    class_weight: Tensor | None,
-    codes: Tensor,
-    maximum: Tensor,
-    exp_sum: Tensor,
-    label_logit: Tensor,
-    cotangent: Tensor,
-    needs_hidden: bool,
-    needs_weight: bool,
-    needs_bias: bool,
-    *config: Any,
-) -> list[Tensor]:
-    """The gradients that are needed, in the order of the inputs."""
-    with torch.autocast(hidden.device.type, enabled=False):
-        grads = two_pass_backward(
-            _config(config),
-            Needs(needs_hidden, needs_weight, needs_bias),
-            *(hidden, weight, bias, class_weight, codes),
-            Statistics(maximum, exp_sum, label_logit),
-            cotangent,
-        )
-    return [grad for grad in grads if grad is not None]
+def _backward_operator(*arguments: Any) -> list[Tensor]:
+    arrays, needs, config = arguments[:9], Needs(*arguments[9:12]), _config(arguments[12:])
+    return _backward(config, needs, *arrays)
 
 
 @_backward_operator.register_fake
-def _(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    *others: Any,
-) -> list[Tensor]:
-    needs = others[6:9]
-    inputs = zip((hidden, weight, bias), needs, strict=True)
-    return [torch.empty_like(array) for array, need in inputs if need and array is not None]
+def _(*arguments: Any) -> list[Tensor]:
+    inputs, needs = arguments[:3], arguments[9:12]
+    return [torch.empty_like(array) for array, need in zip(inputs, needs, strict=True) if need]
+
+
+def _register_vmap(operator: Any) -> None:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
+        outputs, out_dims = _one_by_one(operator, info.batch_size, in_dims, arguments)
+        return list(outputs), list(out_dims)
+
+    operator.register_vmap(vmap)
+
+
+_register_vmap(_forward_operator)
+_register_vmap(_backward_operator)
 
 
 def _flat(config: TwoPass) -> tuple[Any, ...]:
@@ -222,35 +265,3 @@ def _flat(config: TwoPass) -> tuple[Any, ...]:
 def _config(flat: tuple[Any, ...]) -> TwoPass:
     fields = len(Objective._fields)
     return TwoPass(Objective(*flat[:fields]), *flat[fields:])
-
-
-def _last(prediction: Tensor | None) -> list[Tensor]:
-    return [] if prediction is None else [prediction]
-
-
-def _statistics(rows: list[Tensor]) -> Statistics:
-    maximum, exp_sum, label_logit, *prediction = rows
-    return Statistics(maximum, exp_sum, label_logit, None, *prediction)
-
-
-def _one_by_one(operator: Any) -> None:
-    """Under vmap one call for each element of the batch: as lean as the loss of one."""
-
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
-        calls = [
-            operator(
-                *(
-                    argument if dim is None else argument.select(dim, index)
-                    for argument, dim in zip(arguments, in_dims, strict=True)
-                )
-            )
-            for index in range(info.batch_size)
-        ]
-        outputs = [torch.stack(column) for column in zip(*calls, strict=True)]
-        return outputs, [0] * len(outputs)
-
-    operator.register_vmap(vmap)
-
-
-_one_by_one(_forward_operator)
-_one_by_one(_backward_operator)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import product
 
 import pytest
@@ -188,3 +190,14 @@ def test_aux_has_no_buffer_of_the_vocabulary(tmp_path):
         return loss, *aux, *torch.autograd.grad(loss, hidden)
 
     assert record_allocations(step, tmp_path).peak < 4 * vocab_size / 10
+
+
+def test_a_step_does_not_load_the_compiler():
+    """It would cost the first step a second, and every process 70 MiB."""
+    program = """
+import sys, torch, torch_impl
+hidden, weight = (torch.ones(shape, requires_grad=True) for shape in ((3, 4), (5, 4)))
+torch_impl.linear_cross_entropy(hidden, weight, torch.zeros(3, dtype=torch.int64)).backward()
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
