@@ -91,7 +91,7 @@ def test_cross_entropy(reduction, label_smoothing, has_class_weight, ignore_inde
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize(("scale_and_cap", "z_loss"), product(SCALES_AND_CAPS, Z_LOSSES))
+@pytest.mark.parametrize(("scale_and_cap", "z_loss"), list(product(SCALES_AND_CAPS, Z_LOSSES)))
 @pytest.mark.parametrize("label_smoothing", SMOOTHINGS)
 def test_options_that_torch_does_not_have(label_smoothing, scale_and_cap, z_loss, reduction):
     """With weights of classes and tokens, and the mean over their products."""
