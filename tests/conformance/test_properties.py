@@ -23,7 +23,7 @@ from tests.conformance.random_problems import (
 def test_agrees_with_float64(framework, problem, generator):
     result = chunked(framework, problem)
     assert_dtypes_and_shapes(result, problem)
-    limits = fair_errors(framework, problem)
+    limits = fair_errors(problem)
     for name, error in errors(result, solve(problem)).items():
         assert error <= limits[name], f"{name} {error:.3g} > {limits[name]:.3g}"
 
@@ -47,7 +47,7 @@ def test_frameworks_agree(both_frameworks):
 
     def agree(problem, generator):
         one, other = chunked(jax, problem), chunked(torch, problem)
-        limits = [fair_errors(framework, problem) for framework in both_frameworks]
+        limits = [fair_errors(problem) for framework in both_frameworks]
         for name, array in arrays_of(one).items():
             assert array.dtype == getattr(other, name).dtype
             error = relative_error(array, getattr(other, name))
@@ -98,7 +98,7 @@ def test_gradients_of_a_sum_of_cotangents(framework, problem, generator):
     room = dict.fromkeys(found[0], 0.0)
     for cotangent in (one, other, one + other):
         changed = problem.but(cotangent=np.asarray(cotangent))
-        exact, limits = solve(changed).exact, fair_errors(framework, changed)
+        exact, limits = solve(changed).exact, fair_errors(changed)
         for name in room:
             figure = f"grad_{name}"
             room[name] += limits[figure] * (np.linalg.norm(exact[figure]) or 1)
@@ -198,7 +198,7 @@ def assert_equal(result, expected):
 
 def assert_same(framework, problem, result):
     """As the chunked loss on the problem: no further away than both may be from float64."""
-    limits = fair_errors(framework, problem)
+    limits = fair_errors(problem)
     for name, array in arrays_of(chunked(framework, problem)).items():
         error = relative_error(getattr(result, name), array)
         assert error <= 2 * limits[name], f"{name} {error:.3g} > {2 * limits[name]:.3g}"
