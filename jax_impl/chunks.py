@@ -1,7 +1,7 @@
-"""A loop over one axis in chunks of one static size, with nothing padded.
+"""A loop over one axis in chunks of one static size, with nothing padded and nothing masked.
 
-A last chunk that would run over the end starts earlier instead. The rows that it
-then sees for a second time are not `fresh`, and whoever adds up must leave them out.
+What the chunks do not divide is a chunk of its own at the end: the body is traced twice,
+and in each of the chunks there is nothing that must be left out.
 """
 
 from __future__ import annotations
@@ -12,28 +12,27 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Int32
+from jaxtyping import Array, Int32, Shaped
 
 Carry = TypeVar("Carry")
 
 
 class Chunk(NamedTuple):
-    """Rows `start .. start + size` of an axis; those before `fresh_from` came before."""
+    """Rows `start .. start + size` of an axis."""
 
     start: Int32[Array, ""]
     size: int
-    fresh_from: Int32[Array, ""]
-    is_ragged: bool
+
+    def part(self, inner: Chunk) -> Chunk:
+        """A chunk of this chunk, as one of the whole axis."""
+        return Chunk(self.start + inner.start, inner.size)
 
     def rows(self) -> Int32[Array, " size"]:
         return self.start + lax.iota(jnp.int32, self.size)
 
-    def fresh(self) -> Bool[Array, " size"]:
-        return self.rows() >= self.fresh_from
-
     def take(self, array: Array, axis: int = 0) -> Array:
         start = self.start
-        if _is_widened(array):
+        if is_widened(array):
             # Tied to the step of the loop, or the compiler would change the whole array
             # before the loop instead of one slice of it in each step.
             array, start = lax.optimization_barrier((array, start))
@@ -42,13 +41,6 @@ class Chunk(NamedTuple):
 
     def put(self, array: Array, rows: Array, axis: int = 0) -> Array:
         return lax.dynamic_update_slice_in_dim(array, rows, self.start, axis)
-
-    def put_fresh(self, array: Array, rows: Array, axis: int = 0) -> Array:
-        """`put`, less the rows that an earlier chunk has put already."""
-        if self.is_ragged:
-            fresh = jnp.expand_dims(self.fresh(), tuple(i for i in range(array.ndim) if i != axis))
-            rows = jnp.where(fresh, rows, self.take(array, axis))
-        return self.put(array, rows, axis)
 
 
 def fold_chunks(
@@ -59,17 +51,64 @@ def fold_chunks(
     The scan is not unrolled: the program, and the time to compile it, do not grow
     with the axis.
     """
+    count, rest = divmod(length, size)
+    if count == 1:
+        carry = body(carry, Chunk(jnp.int32(0), size))
+    elif count > 1:
+
+        def step(carry: Carry, index: Int32[Array, ""]) -> tuple[Carry, None]:
+            return body(carry, Chunk(index * size, size)), None
+
+        carry = lax.scan(step, carry, jnp.arange(count, dtype=jnp.int32))[0]
+    return body(carry, Chunk(jnp.int32(count * size), rest)) if rest else carry
+
+
+class Kept(NamedTuple):
+    """What was made of an axis, as one block or chunk by chunk."""
+
+    chunks: Shaped[Array, "chunks T C"] | None
+    rest: Shaped[Array, "T rest"]
+    """of the chunk at the end, or the whole where there are no others"""
+
+    def take(self, chunk: Chunk) -> Shaped[Array, "T C"]:
+        """The columns of one of the chunks that were kept, or of any if all is one block."""
+        if self.chunks is None:
+            return lax.dynamic_slice_in_dim(self.rest, chunk.start, chunk.size, 1)
+        if self.chunks.shape[2] != chunk.size:
+            return self.rest
+        index = chunk.start // chunk.size
+        return lax.dynamic_index_in_dim(self.chunks, index, keepdims=False)
+
+
+def keep_chunks(
+    length: int,
+    size: int,
+    make: Callable[[Chunk], Shaped[Array, "T C"]],
+    body: Callable[[Carry, Shaped[Array, "T C"], Chunk], Carry],
+    carry: Carry,
+) -> tuple[Kept, Carry]:
+    """Makes the columns of every chunk, folds `body` over them, and keeps them."""
     if length <= size:
-        return body(carry, Chunk(jnp.int32(0), length, jnp.int32(0), False))
-    is_ragged = length % size != 0
+        whole = Chunk(jnp.int32(0), length)
+        block = make(whole)
+        return Kept(None, block), body(carry, block, whole)
 
-    def step(carry: Carry, index: Int32[Array, ""]) -> tuple[Carry, None]:
-        fresh_from = index * size
-        start = jnp.minimum(fresh_from, length - size) if is_ragged else fresh_from
-        return body(carry, Chunk(start, size, fresh_from, is_ragged)), None
+    def step(state: tuple[Array, Array, Carry], chunk: Chunk) -> tuple[Array, Array, Carry]:
+        chunks, rest, carry = state
+        block = make(chunk)
+        if chunk.size == size:
+            chunks = lax.dynamic_update_index_in_dim(chunks, block, chunk.start // size, 0)
+        else:
+            rest = block
+        return chunks, rest, body(carry, block, chunk)
 
-    num_chunks = -(-length // size)
-    return lax.scan(step, carry, jnp.arange(num_chunks, dtype=jnp.int32))[0]
+    block = jax.eval_shape(lambda: make(Chunk(jnp.int32(0), size)))
+    nothing = (
+        jnp.zeros((length // size, *block.shape), block.dtype),
+        jnp.zeros((len(block), length % size), block.dtype),
+    )
+    chunks, rest, carry = fold_chunks(length, size, step, (*nothing, carry))
+    return Kept(chunks, rest), carry
 
 
 def bits(array: Array) -> Array:
@@ -79,9 +118,10 @@ def bits(array: Array) -> Array:
     make a float32 copy of the whole, and to put a slice into one, a copy each time.
     It leaves integers alone.
     """
-    return lax.bitcast_convert_type(array, jnp.uint16) if _is_widened(array) else array
+    return lax.bitcast_convert_type(array, jnp.uint16) if is_widened(array) else array
 
 
-def _is_widened(array: Array) -> bool:
+def is_widened(array: Array) -> bool:
+    """Whether XLA would make a 16-bit array wider: see `bits`."""
     is_16_bit = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize == 2
     return is_16_bit and jax.default_backend() == "cpu"

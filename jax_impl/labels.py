@@ -20,10 +20,15 @@ OUT_OF_RANGE = -2
 def encode_labels(
     labels: Integer[Array, " N"], vocab_size: int, ignore_index: int
 ) -> Int32[Array, " N"]:
-    """The class of each token, or `IGNORED`, or `OUT_OF_RANGE`."""
+    """The class of each token, or `IGNORED`, or `OUT_OF_RANGE`.
+
+    Labels that lie in a NumPy array are encoded in NumPy: without x64 JAX would first
+    narrow 64-bit ones, and make a class of an ignore_index that 32 bits cannot hold.
+    """
+    where: Any = np.where if isinstance(labels, np.ndarray) else jnp.where
     ignored, in_range = _classify(labels, vocab_size, ignore_index)
-    code = jnp.where(in_range, labels, 0).astype(jnp.int32)
-    return jnp.where(ignored, IGNORED, jnp.where(in_range, code, OUT_OF_RANGE))
+    code = where(in_range, labels, 0).astype(np.int32)
+    return jnp.asarray(where(ignored, IGNORED, where(in_range, code, OUT_OF_RANGE)))
 
 
 def check_labels(labels: Any, vocab_size: int, ignore_index: int) -> None:
@@ -31,8 +36,7 @@ def check_labels(labels: Any, vocab_size: int, ignore_index: int) -> None:
 
     That is in a NumPy array and, outside a trace, in a JAX array on a CPU. On an
     accelerator reading them would make the host wait; there the loss of such a token
-    is NaN. `labels` are as the caller gave them: without x64 JAX would make a label
-    of 2^32 + 1 a plausible 1.
+    is NaN.
     """
     if isinstance(labels, jax.core.Tracer):
         return
@@ -48,13 +52,21 @@ def check_labels(labels: Any, vocab_size: int, ignore_index: int) -> None:
         raise label_error(position, int(values[position]), vocab_size)
 
 
+def label_column(
+    codes: Int32[Array, " T"], vocab: Chunk
+) -> tuple[Int32[Array, "T 1"], Bool[Array, " T"]]:
+    """The column of each row's label in a chunk, some column where it is not there."""
+    column = codes - vocab.start
+    is_here = (column >= 0) & (column < vocab.size)
+    return jnp.where(is_here, column, 0)[:, None], is_here
+
+
 def is_label(codes: Int32[Array, " T"], vocab: Chunk) -> Bool[Array, "T C"]:
-    """Where the label of a row is the class of a column, for columns not seen before.
+    """Where the label of a row is the class of a column.
 
     A dense comparison, which XLA fuses into what reads it; a scatter it would not.
     """
-    hit = vocab.rows()[None, :] == codes[:, None]
-    return hit & vocab.fresh()[None, :] if vocab.is_ragged else hit
+    return vocab.rows()[None, :] == codes[:, None]
 
 
 def _classify(labels: Any, vocab_size: int, ignore_index: int) -> tuple[Any, Any]:

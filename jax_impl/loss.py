@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Float, Int32, Integer
+from jaxtyping import Array, Float, Integer
 
-from jax_impl.autodiff import two_pass
-from jax_impl.labels import check_labels, encode_labels
+from jax_impl.arguments import Arrays, check_arguments, problem_of
+from jax_impl.autodiff import one_pass, two_pass
+from jax_impl.config import Config
 from jax_impl.loss_aux import make_aux
-from jax_impl.matmul import accumulation_dtype
+from jax_impl.matmul import check_precision, operand_dtype
 from jax_impl.reduction import reduce_losses
 from jax_impl.standard import standard
-from jax_impl.two_pass import TwoPass
-from loss_spec import ArraySpec, LossOptions, Problem, check_arrays, make_plan
+from loss_spec import Backend, LossOptions, Needs, Plan, Problem, make_plan
 
 
 def linear_cross_entropy(
@@ -71,10 +70,15 @@ def linear_cross_entropy(
     - `z_loss`: coefficient on the squared logsumexp, which keeps it near 0 (PaLM).
     - `class_weight`: `[V]`, any of the four dtypes.
     - `token_weight`: `[...]`, the shape of `labels`, any of the four dtypes.
-    - `strategy`: "auto" or "two_pass", which are the same for now.
+    - `strategy`: "two_pass" computes the logits again for the gradients: the leanest.
+        "one_pass" forms the gradients while the logits are there: three matmuls for
+        four, with larger tiles; not for `reduction="none"`, which gets two_pass.
+        "auto" takes the faster one within the budget. See `plan`.
     - `vocab_chunk`, `token_chunk`: size of a tile of logits; chosen if None. They
         bound the memory and never change the result beyond rounding.
-    - `memory_budget`: None; a place kept for one in bytes.
+    - `memory_budget`: bytes of workspace, beyond inputs and gradients, that the call may
+        use. None: for tiles a 32nd of the float32 logits, or 18 MiB if that is more;
+        for 16-bit inputs a float32 gradient of hidden beside them.
     - `return_aux`: also return a `LossAux`: logsumexp, log-probability of the label and
         prediction of each token, and the number of tokens that count.
     - `precision`: of the matmuls, as in `jax.lax.dot_general`.
@@ -102,23 +106,30 @@ def linear_cross_entropy(
         memory_budget=memory_budget,
         return_aux=return_aux,
     )
-    arrays, problem = _check(hidden, weight, labels, bias, class_weight, token_weight, options)
-    plan = make_plan(problem, options, on_cpu=jax.default_backend() == "cpu")
-    config = TwoPass(
+    precision = check_precision(precision)
+    arrays, problem = check_arguments(
+        hidden, weight, labels, bias, class_weight, token_weight, options
+    )
+    chosen = _plan(problem, options, bias)
+    config = Config(
         options.objective,
+        options.reduction,
         options.vocab_axis,
-        plan.vocab_chunk,
-        plan.token_chunk,
+        chosen.vocab_chunk,
+        chosen.token_chunk,
         options.return_aux,
         precision,
     )
-    losses, statistics = two_pass(
-        config, arrays.hidden, arrays.weight, arrays.bias, arrays.class_weight, arrays.codes
-    )
-    loss = _reduce(losses, arrays, problem, options)
+    inputs = arrays.hidden, arrays.weight, arrays.bias, arrays.class_weight
+    if chosen.strategy == "one_pass":
+        loss, statistics = one_pass(config, *inputs, arrays.token_weight, arrays.codes)
+    else:
+        losses, statistics = two_pass(config, *inputs, arrays.codes)
+        loss = _reduce(losses, arrays, problem, options)
     if statistics.prediction is None:
         return loss
-    rows = statistics.logsumexp, statistics.label_log_prob, statistics.prediction
+    factor = options.objective.logit_factor
+    rows = statistics.logsumexp(factor), statistics.label_log_prob(factor), statistics.prediction
     return loss, make_aux(*rows, arrays.codes, problem.token_shape)
 
 
@@ -155,7 +166,10 @@ def standard_linear_cross_entropy(
         z_loss=z_loss,
         return_aux=return_aux,
     )
-    arrays, problem = _check(hidden, weight, labels, bias, class_weight, token_weight, options)
+    precision = check_precision(precision)
+    arrays, problem = check_arguments(
+        hidden, weight, labels, bias, class_weight, token_weight, options
+    )
     losses, logsumexp, log_prob, logits = standard(
         options.objective,
         *(arrays.hidden, arrays.weight, arrays.bias, arrays.class_weight, arrays.codes),
@@ -167,6 +181,30 @@ def standard_linear_cross_entropy(
         return loss
     prediction = jnp.argmax(logits, axis=1).astype(jnp.int32)
     return loss, make_aux(logsumexp, log_prob, prediction, arrays.codes, problem.token_shape)
+
+
+def plan(
+    hidden: Any,
+    weight: Any,
+    labels: Any,
+    *,
+    bias: Any = None,
+    class_weight: Any = None,
+    token_weight: Any = None,
+    **options: Any,
+) -> Plan:
+    """What `linear_cross_entropy` does for these arguments, without doing it.
+
+        print(plan(hidden, kernel, labels, vocab_axis=1, memory_budget=64 * 2**20))
+
+    Arrays may be `jax.ShapeDtypeStruct`s. The gradients of all three inputs are planned
+    for. Raises what `linear_cross_entropy` raises for shapes, dtypes and options.
+    """
+    options.pop("precision", None)
+    checked = LossOptions(**options)
+    arrays = hidden, weight, labels, bias, class_weight, token_weight
+    problem = problem_of(*arrays, checked)
+    return _plan(problem, checked, bias)
 
 
 def memory_efficient_cross_entropy(
@@ -181,65 +219,18 @@ def memory_efficient_cross_entropy(
     return linear_cross_entropy(hidden, weight_matrix, labels, vocab_axis=1, **options)
 
 
-class _Arrays(NamedTuple):
-    """The arguments as the implementations take them: tokens flat, labels as codes."""
-
-    hidden: Float[Array, "N D"]
-    weight: Float[Array, "V D"] | Float[Array, "D V"]
-    codes: Int32[Array, " N"]
-    bias: Float[Array, " V"] | None
-    class_weight: Float[Array, " V"] | None
-    token_weight: Float[Array, " N"] | None
-
-
-def _check(
-    hidden: Any,
-    weight: Any,
-    labels: Any,
-    bias: Any,
-    class_weight: Any,
-    token_weight: Any,
-    options: LossOptions,
-) -> tuple[_Arrays, Problem]:
-    """The checked arguments, and the sizes that they agree on."""
-    given_labels = labels
-    hidden, weight, labels = jnp.asarray(hidden), jnp.asarray(weight), jnp.asarray(labels)
-    bias, class_weight, token_weight = (
-        None if array is None else jnp.asarray(array)
-        for array in (bias, class_weight, token_weight)
-    )
-    problem = check_arrays(
-        hidden=_spec(hidden),
-        weight=_spec(weight),
-        labels=_spec(labels),
-        bias=_spec(bias),
-        class_weight=_spec(class_weight),
-        token_weight=_spec(token_weight),
-        vocab_axis=options.vocab_axis,
-    )
-    check_labels(given_labels, problem.vocab_size, options.ignore_index)
-    dtype = accumulation_dtype(hidden.dtype)
-
-    def constant(array: Any) -> Any:
-        return None if array is None else lax.stop_gradient(array.reshape(-1).astype(dtype))
-
-    arrays = _Arrays(
-        hidden=hidden.reshape(problem.num_tokens, problem.hidden_dim),
-        weight=weight,
-        codes=encode_labels(labels.reshape(-1), problem.vocab_size, options.ignore_index),
-        bias=bias,
-        class_weight=constant(class_weight),
-        token_weight=constant(token_weight),
-    )
-    return arrays, problem
-
-
-def _spec(array: Any) -> Any:
-    return None if array is None else ArraySpec(array.shape, array.dtype.name)
+def _plan(problem: Problem, options: LossOptions, bias: Any) -> Plan:
+    """For the gradients of all inputs: which are needed is not known before the backward."""
+    dtype = jnp.dtype(problem.dtype)
+    device = "cpu" if jax.default_backend() == "cpu" else "gpu"
+    backend = Backend("jax", device, widens=operand_dtype(dtype) != dtype)
+    needs = Needs(hidden=True, weight=True, bias=bias is not None)
+    return make_plan(problem, options, backend=backend, needs=needs)
 
 
 def _reduce(
-    losses: Float[Array, " N"], arrays: _Arrays, problem: Problem, options: LossOptions
+    losses: Float[Array, " N"], arrays: Arrays, problem: Problem, options: LossOptions
 ) -> Float[Array, "..."]:
     weights = arrays.class_weight, arrays.token_weight
-    return reduce_losses(losses, arrays.codes, *weights, problem.token_shape, options.reduction)
+    loss = reduce_losses(losses, arrays.codes, *weights, options.reduction)
+    return loss.reshape(problem.token_shape) if options.reduction == "none" else loss

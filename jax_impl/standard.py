@@ -7,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int32
 
 from jax_impl.labels import IGNORED, OUT_OF_RANGE
-from jax_impl.logits import capped_logits
+from jax_impl.logits import scores_of
 from loss_spec import Objective
 
 
@@ -28,7 +28,7 @@ def standard(
     logits leave the matmul as float32, and so does their gradient enter the two others:
     more exact in 16 bits, and slower, than a model that rounds its logits.
     """
-    logits, _ = capped_logits(
+    logits = objective.logit_factor * scores_of(
         objective, hidden, weight, bias, vocab_axis=vocab_axis, precision=precision
     )
     label = jnp.maximum(codes, 0)

@@ -12,7 +12,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 REDUCTIONS = ("mean", "sum", "none")
-STRATEGIES = ("auto", "two_pass")
+STRATEGIES = ("auto", "two_pass", "one_pass")
 
 
 class Objective(NamedTuple):
@@ -22,6 +22,17 @@ class Objective(NamedTuple):
     logit_scale: float = 1.0
     logit_softcap: float | None = None
     z_loss: float = 0.0
+
+    @property
+    def logit_factor(self) -> float:
+        """What a score is multiplied by to be a logit, >= 0.
+
+        The loops work on scores, and multiply after they have subtracted: the logit of
+        the largest score may be rounded once in one loop and, where the compiler fuses a
+        multiplication with a subtraction, not at all in another. At logits of 1e4 that
+        would make the probability of a certain class 1.001.
+        """
+        return abs(self.logit_scale) if self.logit_softcap is None else self.logit_softcap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +62,7 @@ class LossOptions:
     def __post_init__(self) -> None:
         self._set("vocab_axis", _one_of("vocab_axis", self.vocab_axis, (0, 1)))
         self._set("ignore_index", _integer("ignore_index", self.ignore_index))
-        _one_of("reduction", self.reduction, REDUCTIONS)
+        self._set("reduction", _one_of("reduction", self.reduction, REDUCTIONS))
         for name in ("label_smoothing", "logit_scale", "logit_softcap", "z_loss"):
             if (value := getattr(self, name)) is not None or name != "logit_softcap":
                 self._set(name, _real(name, value))
@@ -63,15 +74,10 @@ class LossOptions:
             raise ValueError(
                 f"logit_softcap: expected None or a number > 0, got {self.logit_softcap}"
             )
-        _one_of("strategy", self.strategy, STRATEGIES)
-        for name in ("vocab_chunk", "token_chunk"):
+        self._set("strategy", _one_of("strategy", self.strategy, STRATEGIES))
+        for name in ("vocab_chunk", "token_chunk", "memory_budget"):
             if (value := getattr(self, name)) is not None:
                 self._set(name, _positive_integer(name, value))
-        if self.memory_budget is not None:
-            raise ValueError(
-                f"memory_budget: expected None, got {self.memory_budget!r}; "
-                "vocab_chunk and token_chunk bound the workspace"
-            )
         if not isinstance(self.return_aux, bool):
             raise TypeError(f"return_aux: expected True or False, got {self.return_aux!r}")
 
@@ -85,11 +91,14 @@ class LossOptions:
 
 
 def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
-    # bool is an int in Python, but vocab_axis=True is a mistake.
-    if isinstance(value, bool) or value not in choices:
-        expected = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{name}: expected one of {expected}, got {value!r}")
-    return choices[choices.index(value)]
+    try:
+        # bool is an int in Python, but vocab_axis=True is a mistake.
+        if not isinstance(value, bool) and value in choices:
+            return choices[choices.index(value)]
+    except (TypeError, ValueError, RuntimeError):
+        pass  # an array, which is neither equal nor unequal
+    expected = ", ".join(repr(choice) for choice in choices)
+    raise ValueError(f"{name}: expected one of {expected}, got {value!r}")
 
 
 def _integer(name: str, value: Any) -> int:
@@ -97,7 +106,7 @@ def _integer(name: str, value: Any) -> int:
         raise TypeError(f"{name}: expected an integer, got {value!r}")
     try:
         return operator.index(value)
-    except TypeError:
+    except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name}: expected an integer, got {value!r}") from None
 
 
@@ -111,7 +120,10 @@ def _positive_integer(name: str, value: Any) -> int:
 def _real(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a real number, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # not printed: it may have more digits than Python writes
+        raise ValueError(f"{name}: expected a finite number, got one beyond float64") from None
     if number != number or number in (float("inf"), float("-inf")):
         raise ValueError(f"{name}: expected a finite number, got {number}")
     return number

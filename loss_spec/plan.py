@@ -1,45 +1,165 @@
-"""How the work of one call is cut into tiles."""
+"""What one call will do: its strategy, the size of its tiles, its workspace and its flops.
+
+A pure function of shapes, dtype, options, what needs gradients, who does the work, and the
+memory that it may take. Of all tilings that fit into the budget it takes the one that the
+cost model likes best: with a larger budget there are more of them, so that the cost never
+rises.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from loss_spec.cost import cost, flops
 from loss_spec.options import LossOptions
-from loss_spec.problem import Problem
+from loss_spec.problem import DTYPE_BYTES, Problem
+from loss_spec.workspace import Backend, Needs, Tiling, workspace_bytes
 
-# Elements of the largest buffers: the [token_chunk, vocab_chunk] tile of logits and the
-# [vocab_chunk, D] slice of the weight and its gradient. On a CPU they should stay in the
-# last-level cache between the matmul that writes them and the passes that read them; an
-# accelerator wants matmuls large enough to fill it.
-_TILE_ELEMENTS = {"cpu": 2**21, "accelerator": 2**26}
+EVERYTHING = Needs(hidden=True, weight=True, bias=True)
 
-# Narrower than this, a matmul loses more to its own overhead than a small tile gains.
-_MIN_VOCAB_CHUNK = 512
-_MAX_TOKEN_CHUNK = {"cpu": 2048, "accelerator": 8192}
+# Without a budget the tiles may take this share of the float32 logits, or so many bytes,
+# which are few on any machine; beside what the smallest plan needs.
+_SHARE_OF_LOGITS = 32
+_SMALL_BYTES = 18 * 2**20
+
+_INDIFFERENT = 1.01
+
+# Blocks of tokens are at most so large a share: in JAX, one that is ignored costs nothing
+# only if there are blocks to leave out. But a block this small is never cut for that.
+_SHARE_OF_TOKENS = {"two_pass": 2, "one_pass": 4}
+_SMALL_BLOCK = 128
+
+# A tile that nobody asked for has no more numbers than 32 bits can count.
+_MAX_TILE_NUMBERS = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The choices for one call; a tile of logits is token_chunk x vocab_chunk."""
+    """The choices for one call, and what they cost.
+
+    `print(plan)` says them in words. The workspace is an upper bound of what a step needs
+    beyond its inputs and the gradients that it returns.
+    """
 
     strategy: str
     vocab_chunk: int
     token_chunk: int
+    workspace_bytes: int
+    flops: int
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.strategy}: tiles of {self.token_chunk:,} tokens x {self.vocab_chunk:,} "
+            f"classes, {self.workspace_bytes / 2**20:,.1f} MiB of workspace, "
+            f"{self.flops / 1e9:,.1f} GFLOP ({self.reason})"
+        )
 
 
-def make_plan(problem: Problem, options: LossOptions, *, on_cpu: bool) -> Plan:
-    """Chooses the strategy and chunk sizes; what the caller asked for stays as it is.
+def make_plan(
+    problem: Problem,
+    options: LossOptions,
+    *,
+    backend: Backend,
+    needs: Needs = EVERYTHING,
+) -> Plan:
+    """The plan for a call; what the caller asked for by name stays as it is.
 
-    A chunk is never longer than its axis, and at least 1 even where the axis is empty.
+    Raises `ValueError` for a `memory_budget` that no plan keeps, with the smallest that
+    one would.
     """
-    kind = "cpu" if on_cpu else "accelerator"
-    tokens = max(problem.num_tokens, 1)
-    token_chunk = min(options.token_chunk or _MAX_TOKEN_CHUNK[kind], tokens)
-    # With few tokens the slice of the weight is the larger of the two.
-    widest = max(token_chunk, problem.hidden_dim)
-    vocab_chunk = options.vocab_chunk or max(_TILE_ELEMENTS[kind] // widest, _MIN_VOCAB_CHUNK)
+    strategies, reason = _strategies(options, needs)
+    tilings = [
+        tiling
+        for strategy in strategies
+        for tiling in _tilings(problem, options, strategy, backend)
+    ]
+
+    def size(tiling: Tiling) -> int:
+        has_softcap = options.logit_softcap is not None
+        return workspace_bytes(problem, tiling, needs, backend, has_softcap=has_softcap)
+
+    smallest = min(tilings, key=size)
+    budget = options.memory_budget
+    if budget is not None and size(smallest) > budget:
+        raise ValueError(
+            f"memory_budget: expected at least {size(smallest)} bytes for these shapes "
+            f"({smallest.strategy}, tiles of {smallest.token_chunk} x {smallest.vocab_chunk}), "
+            f"got {budget}"
+        )
+    limit = budget
+    if limit is None:
+        limit = size(smallest) + _default_bytes(problem, strategies)
+    costs = {
+        tiling: cost(problem, tiling, needs, backend) for tiling in tilings if size(tiling) <= limit
+    }
+    # What is as fast to within the model's own error should not take more memory.
+    fast_enough = _INDIFFERENT * min(costs.values())
+    best = min((tiling for tiling in costs if costs[tiling] <= fast_enough), key=size)
     return Plan(
-        strategy="two_pass",
-        vocab_chunk=min(vocab_chunk, problem.vocab_size),
-        token_chunk=token_chunk,
+        strategy=best.strategy,
+        vocab_chunk=best.vocab_chunk,
+        token_chunk=best.token_chunk,
+        workspace_bytes=size(best),
+        flops=flops(problem, best.strategy, needs),
+        reason=reason,
     )
+
+
+def _strategies(options: LossOptions, needs: Needs) -> tuple[tuple[str, ...], str]:
+    """Those to choose from, and why."""
+    if not any(needs):
+        return ("two_pass",), "the loss alone"
+    if options.reduction == "none":
+        asked = "; one_pass cannot know the cotangent of each token"
+        return ("two_pass",), 'reduction "none"' + asked
+    if options.strategy != "auto":
+        return (options.strategy,), "asked for"
+    budget = "the default budget" if options.memory_budget is None else "the budget"
+    return ("two_pass", "one_pass"), f"the fastest within {budget}"
+
+
+def _default_bytes(problem: Problem, strategies: tuple[str, ...]) -> int:
+    wide = max(4, DTYPE_BYTES[problem.dtype])
+    logits_bytes = wide * problem.num_tokens * problem.vocab_size
+    if strategies == ("one_pass",):
+        return logits_bytes  # its blocks are bounded by a share of the tokens
+    return max(_SMALL_BYTES, logits_bytes // _SHARE_OF_LOGITS)
+
+
+def _tilings(
+    problem: Problem, options: LossOptions, strategy: str, backend: Backend
+) -> Iterator[Tiling]:
+    """Tile sizes to choose from; a chunk is never longer than its axis, and at least 1."""
+    tokens, classes = max(problem.num_tokens, 1), problem.vocab_size
+    is_one_pass, is_torch = strategy == "one_pass", backend.framework == "torch"
+    longest = max(-(-tokens // _SHARE_OF_TOKENS[strategy]), min(tokens, _SMALL_BLOCK))
+    if is_torch and not is_one_pass:
+        longest = tokens  # it leaves tokens out of any block
+    if is_one_pass:
+        longest = max(1, min(longest, _MAX_TILE_NUMBERS // classes))
+    token_chunks = _sizes(options.token_chunk, tokens, longest, steps=(4, 5, 6))
+    # Powers of two alone, which divide most vocabularies: a rest is a program of its own.
+    vocab_chunks = _sizes(options.vocab_chunk, classes, classes, steps=(4,))
+    if options.vocab_chunk is None and is_one_pass and is_torch and not _is_narrow(problem):
+        vocab_chunks = [classes]  # it adds whole products to its sums: nothing to cut
+    # What was asked for is done: of one_pass the tokens alone decide how large a tile is.
+    is_asked = options.token_chunk is not None and (is_one_pass or options.vocab_chunk is not None)
+    for token_chunk in token_chunks:
+        for vocab_chunk in vocab_chunks:
+            columns = classes if is_one_pass else vocab_chunk
+            if is_asked or token_chunk * columns <= _MAX_TILE_NUMBERS:
+                yield Tiling(strategy, token_chunk, vocab_chunk)
+
+
+def _sizes(asked: int | None, axis: int, longest: int, steps: tuple[int, ...]) -> list[int]:
+    """Quarters of powers of two from 16 on, and the longest; or what was asked for."""
+    if asked is not None:
+        return [min(asked, axis)]
+    sizes = (step * 2**exponent for exponent in range(2, 29) for step in steps)
+    return sorted({size for size in sizes if size < longest} | {longest})
+
+
+def _is_narrow(problem: Problem) -> bool:
+    return DTYPE_BYTES[problem.dtype] < 4

@@ -1,9 +1,10 @@
 """Memory-efficient LM-head loss in PyTorch: linear projection and softmax cross-entropy."""
 
-from loss_spec import LossAux
+from loss_spec import LossAux, Plan
 from torch_impl.loss import (
     linear_cross_entropy,
     memory_efficient_cross_entropy,
+    plan,
     standard_linear_cross_entropy,
 )
 from torch_impl.module import LinearCrossEntropyLoss
@@ -11,7 +12,9 @@ from torch_impl.module import LinearCrossEntropyLoss
 __all__ = [
     "LinearCrossEntropyLoss",
     "LossAux",
+    "Plan",
     "linear_cross_entropy",
     "memory_efficient_cross_entropy",
+    "plan",
     "standard_linear_cross_entropy",
 ]

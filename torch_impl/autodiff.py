@@ -1,4 +1,4 @@
-"""How PyTorch differentiates, batches and compiles the two-pass loss.
+"""How PyTorch differentiates, batches and compiles the two strategies.
 
 `autograd.Function`s say what the derivatives are, and that there are no others. Under
 `torch.compile` two operators hold the loops, each a single node of the graph: traced,
@@ -8,23 +8,28 @@ first call of an operator loads the compiler, a second and 70 MiB.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from loss_spec import Objective
+from loss_spec import Needs, Objective
+from torch_impl.config import Config
+from torch_impl.gradients import rounded
 from torch_impl.matmul import accumulation_dtype
+from torch_impl.one_pass import one_pass_forward
+from torch_impl.reduction import token_shares
 from torch_impl.statistics import Statistics
-from torch_impl.two_pass import Needs, TwoPass, two_pass_backward, two_pass_forward
+from torch_impl.two_pass import two_pass_backward, two_pass_forward
 
 
 def two_pass(
-    config: TwoPass,
+    config: Config,
     hidden: Float[Tensor, "N D"],
     weight: Float[Tensor, "V D"],
     bias: Float[Tensor, " V"] | None,
@@ -60,7 +65,7 @@ class _TwoPassTraced(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        config: TwoPass,
+        config: Config,
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -97,17 +102,107 @@ class _TwoPassFunction(_TwoPassTraced):
     generate_vmap_rule = False
 
     @staticmethod
-    def forward(config: TwoPass, *arrays: Any) -> tuple[Tensor, ...]:
+    def forward(config: Config, *arrays: Any) -> tuple[Tensor, ...]:
         return tuple(_forward(config, *arrays))
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, config: TwoPass, *arrays: Any) -> tuple[Any, Any]:
+    def vmap(info: Any, in_dims: Any, config: Config, *arrays: Any) -> tuple[Any, Any]:
         one = functools.partial(_TwoPassFunction.apply, config)
         return _one_by_one(one, info.batch_size, in_dims[1:], arrays)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise RuntimeError(_NO_FORWARD_MODE)
+
+
+def one_pass(
+    config: Config,
+    hidden: Float[Tensor, "N D"],
+    weight: Float[Tensor, "V D"],
+    bias: Float[Tensor, " V"] | None,
+    class_weight: Float[Tensor, " V"] | None,
+    token_weight: Float[Tensor, " N"] | None,
+    codes: Int64[Tensor, " N"],
+) -> tuple[Float[Tensor, ""], Statistics]:
+    """The sum or mean, and the statistics of each token, which are constants."""
+    loss, *statistics = _OnePassFunction.apply(
+        config, hidden, weight, bias, class_weight, token_weight, codes
+    )
+    return loss, _statistics(statistics)
+
+
+class _OnePassFunction(torch.autograd.Function):
+    """The forward that has the gradients when it is done."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        config: Config,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        class_weight: Tensor | None,
+        token_weight: Tensor | None,
+        codes: Tensor,
+    ) -> tuple[Tensor, ...]:
+        ctx.config, ctx.needs = config, Needs(*ctx.needs_input_grad[1:4])
+        arrays = hidden, weight, bias, class_weight, token_weight, codes
+        with _without_autocast(hidden):
+            loss, statistics, ctx.sums, ctx.scale = one_pass_forward(config, ctx.needs, *arrays)
+        rows = _rows(statistics)
+        ctx.mark_non_differentiable(*rows)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*arrays, *rows[:3])
+        return loss, *rows
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        if cotangent is None:
+            return (None,) * 7
+        *arrays, token_weight, codes, maximum, exp_sum, label_score = ctx.saved_tensors
+        if ctx.sums is not None:
+            found = iter(_ScaledOnce.apply(ctx, cotangent, *arrays[:3]))
+        else:
+            # An earlier backward took the sums for its gradients: find them again.
+            class_weight, dtype = arrays[3], cotangent.dtype
+            weights = class_weight, token_weight
+            shares = token_shares(codes, *weights, ctx.config.reduction, dtype)
+            rows = maximum, exp_sum, label_score, cotangent * shares
+            found = iter(_GradientsOnce.apply(ctx.config, ctx.needs, *arrays, codes, *rows))
+        return None, *(next(found) if need else None for need in ctx.needs), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise RuntimeError(_NO_FORWARD_MODE)
+
+
+class _ScaledOnce(torch.autograd.Function):
+    """The gradients from the sums of a `_OnePassFunction`, which cannot be differentiated again.
+
+    A sum that has the dtype of its gradient becomes it: no copy as large as the weight. It
+    is then the caller's, who may change it, and no second backward can have it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, one: Any, cotangent: Tensor, *inputs: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        factor: Tensor | None = cotangent * one.scale
+        if cotangent.device.type == "cpu" and factor == 1:
+            factor = None  # on a GPU nobody looks: the host would wait
+        pairs = zip(one.sums, inputs, strict=True)
+        sums = [
+            (total, array.dtype)
+            for total, array in pairs
+            if total is not None and array is not None
+        ]
+        if any(total.dtype == dtype for total, dtype in sums):
+            one.sums = None
+        return tuple(rounded(total, factor, dtype) for total, dtype in sums)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        return _refuse_second_derivative()
 
 
 class _GradientsOnce(torch.autograd.Function):
@@ -118,7 +213,7 @@ class _GradientsOnce(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(config: TwoPass, needs: Needs, *arrays: Any) -> tuple[Tensor, ...]:
+    def forward(config: Config, needs: Needs, *arrays: Any) -> tuple[Tensor, ...]:
         return tuple(_backward(config, needs, *arrays))
 
     @staticmethod
@@ -127,21 +222,25 @@ class _GradientsOnce(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Any, config: TwoPass, needs: Needs, *arrays: Any
+        info: Any, in_dims: Any, config: Config, needs: Needs, *arrays: Any
     ) -> tuple[Any, Any]:
         one = functools.partial(_GradientsOnce.apply, config, needs)
         return _one_by_one(one, info.batch_size, in_dims[2:], arrays)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        raise RuntimeError(
-            "linear_cross_entropy: second derivatives are not supported; "
-            "use standard_linear_cross_entropy"
-        )
+        return _refuse_second_derivative()
+
+
+def _refuse_second_derivative() -> NoReturn:
+    raise RuntimeError(
+        "linear_cross_entropy: second derivatives are not supported; "
+        "use standard_linear_cross_entropy"
+    )
 
 
 def _forward(
-    config: TwoPass,
+    config: Config,
     hidden: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -149,20 +248,24 @@ def _forward(
     codes: Tensor,
 ) -> list[Tensor]:
     """The losses, then the statistics that are there."""
-    # Its operands are chosen already; autocast must not choose again.
-    with torch.autocast(hidden.device.type, enabled=False):
+    with _without_autocast(hidden):
         losses, statistics = two_pass_forward(config, hidden, weight, bias, class_weight, codes)
+    return [losses, *_rows(statistics)]
+
+
+def _rows(statistics: Statistics) -> list[Tensor]:
+    """The statistics that anybody needs later."""
     prediction = [] if statistics.prediction is None else [statistics.prediction]
-    return [losses, *statistics[:3], *prediction]
+    return [*statistics[:3], *prediction]
 
 
 def _statistics(rows: list[Tensor]) -> Statistics:
-    maximum, exp_sum, label_logit, *prediction = rows
-    return Statistics(maximum, exp_sum, label_logit, None, *prediction)
+    maximum, exp_sum, label_score, *prediction = rows
+    return Statistics(maximum, exp_sum, label_score, None, *prediction)
 
 
 def _backward(
-    config: TwoPass,
+    config: Config,
     needs: Needs,
     hidden: Tensor,
     weight: Tensor,
@@ -173,10 +276,17 @@ def _backward(
 ) -> list[Tensor]:
     """The gradients that are needed, in the order of the inputs."""
     *statistics, cotangent = statistics_and_cotangent
-    with torch.autocast(hidden.device.type, enabled=False):
+    with _without_autocast(hidden):
         arrays = hidden, weight, bias, class_weight, codes
         grads = two_pass_backward(config, needs, *arrays, _statistics(statistics), cotangent)
     return [grad for grad in grads if grad is not None]
+
+
+def _without_autocast(hidden: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """The operands are chosen already; autocast must not choose again."""
+    if not torch.amp.is_autocast_available(hidden.device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(hidden.device.type, enabled=False)
 
 
 def _one_by_one(
@@ -186,23 +296,28 @@ def _one_by_one(
     arguments: tuple[Any, ...],
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """One call for each element of a batch: as lean as the loss of one, and as exact."""
-    calls = [
-        call(
+
+    def of_one(select: Callable[[Tensor, int], Tensor]) -> Any:
+        return call(
             *(
-                argument if dim is None else argument.select(dim, index)
+                argument if dim is None else select(argument, dim)
                 for argument, dim in zip(arguments, in_dims, strict=True)
             )
         )
-        for index in range(batch_size)
-    ]
-    outputs = tuple(torch.stack(column) for column in zip(*calls, strict=True))
+
+    if batch_size == 0:  # what there would be for a problem of zeros says the shapes
+        shapes = of_one(lambda argument, dim: argument.sum(dim).to(argument.dtype))
+        outputs = tuple(rows.new_empty((0, *rows.shape)) for rows in shapes)
+    else:
+        calls = [of_one(functools.partial(torch.select, index=i)) for i in range(batch_size)]
+        outputs = tuple(torch.stack(column) for column in zip(*calls, strict=True))
     return outputs, (0,) * len(outputs)
 
 
 _ARRAYS = "Tensor hidden, Tensor weight, Tensor? bias, Tensor? class_weight, Tensor codes"
 _CONFIG = (
     "float label_smoothing, float logit_scale, float? logit_softcap, float z_loss, "
-    "SymInt vocab_chunk, SymInt token_chunk, bool prediction, ScalarType dtype"
+    "str reduction, SymInt vocab_chunk, SymInt token_chunk, bool prediction, ScalarType dtype"
 )
 
 
@@ -230,7 +345,7 @@ def _(*arguments: Any) -> list[Tensor]:
     "memory_efficient_logits::two_pass_backward",
     mutates_args=(),
     schema=(
-        f"({_ARRAYS}, Tensor maximum, Tensor exp_sum, Tensor label_logit, Tensor cotangent, "
+        f"({_ARRAYS}, Tensor maximum, Tensor exp_sum, Tensor label_score, Tensor cotangent, "
         f"bool needs_hidden, bool needs_weight, bool needs_bias, {_CONFIG}) -> Tensor[]"
     ),
 )
@@ -257,11 +372,11 @@ _register_vmap(_forward_operator)
 _register_vmap(_backward_operator)
 
 
-def _flat(config: TwoPass) -> tuple[Any, ...]:
+def _flat(config: Config) -> tuple[Any, ...]:
     objective, *others = config
     return *objective, *others
 
 
-def _config(flat: tuple[Any, ...]) -> TwoPass:
+def _config(flat: tuple[Any, ...]) -> Config:
     fields = len(Objective._fields)
-    return TwoPass(Objective(*flat[:fields]), *flat[fields:])
+    return Config(Objective(*flat[:fields]), *flat[fields:])

@@ -4,8 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from torch import Tensor
+
+# 4 MiB of float32: passes over a tile of 64 MiB would each wait for the memory.
+_SLAB_NUMBERS = 2**20
+# 1 MiB of float32, where a step needs a buffer as large as what it works on.
+_PIECE_NUMBERS = 2**18
+
 
 def chunks(length: int, size: int) -> Iterator[slice]:
     """The slices of `size` rows, and the shorter one at the end, that make up an axis."""
     for start in range(0, length, size):
         yield slice(start, min(start + size, length))
+
+
+def pieces(rows: Tensor) -> Iterator[slice]:
+    """The rows of a tensor in pieces so small that a copy of one is nothing."""
+    return chunks(len(rows), max(1, _PIECE_NUMBERS // max(1, rows.shape[1:].numel())))
+
+
+def slabs(tile: Tensor) -> Iterator[slice]:
+    """The rows of a tile in slabs that stay in a CPU's cache from one pass to the next."""
+    rows, columns = tile.shape
+    size = _SLAB_NUMBERS // columns if tile.device.type == "cpu" else rows
+    return chunks(rows, max(size, 1))

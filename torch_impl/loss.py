@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int64, Integer
+from jaxtyping import Float, Integer
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
-from loss_spec import ArraySpec, LossOptions, Problem, check_arrays, make_plan
-from torch_impl.autodiff import two_pass
-from torch_impl.labels import encode_labels
+from loss_spec import EVERYTHING, Backend, LossOptions, Needs, Plan, Problem, make_plan
+from torch_impl.arguments import Arrays, check_arguments, problem_of
+from torch_impl.autodiff import one_pass, two_pass
+from torch_impl.config import Config
 from torch_impl.loss_aux import make_aux
-from torch_impl.matmul import accumulation_dtype
+from torch_impl.matmul import operand_dtype
 from torch_impl.reduction import reduce_losses
 from torch_impl.standard import standard
-from torch_impl.two_pass import TwoPass
 
 
 def linear_cross_entropy(
@@ -69,10 +71,16 @@ def linear_cross_entropy(
     - `z_loss`: coefficient on the squared logsumexp, which keeps it near 0 (PaLM).
     - `class_weight`: `[V]`, any of the four dtypes.
     - `token_weight`: `[...]`, the shape of `labels`, any of the four dtypes.
-    - `strategy`: "auto" or "two_pass", which are the same for now.
+    - `strategy`: "two_pass" computes the logits again for the gradients: the leanest.
+        "one_pass" forms the gradients while the logits are there: three matmuls for
+        four, with larger tiles; not for `reduction="none"`, nor under `torch.compile`
+        and `torch.func`, which get two_pass. "auto" takes the faster one within the
+        budget. See `plan`.
     - `vocab_chunk`, `token_chunk`: size of a tile of logits; chosen if None. They
         bound the memory and never change the result beyond rounding.
-    - `memory_budget`: None; a place kept for one in bytes.
+    - `memory_budget`: bytes of workspace, beyond inputs and gradients, that the call may
+        use. None: for tiles a 32nd of the float32 logits, or 18 MiB if that is more;
+        for 16-bit inputs a float32 gradient of hidden beside them.
     - `return_aux`: also return a `LossAux`: logsumexp, log-probability of the label and
         prediction of each token, and the number of tokens that count.
 
@@ -102,22 +110,28 @@ def linear_cross_entropy(
         memory_budget=memory_budget,
         return_aux=return_aux,
     )
-    arrays, problem = _check(hidden, weight, labels, bias, class_weight, token_weight, options)
-    plan = make_plan(problem, options, on_cpu=hidden.device.type == "cpu")
-    config = TwoPass(
+    arrays, problem = check_arguments(
+        hidden, weight, labels, bias, class_weight, token_weight, options
+    )
+    inputs = arrays.hidden, arrays.weight, arrays.bias, arrays.class_weight
+    chosen = _plan(problem, options, hidden, weight, bias)
+    config = Config(
         options.objective,
-        plan.vocab_chunk,
-        plan.token_chunk,
+        options.reduction,
+        chosen.vocab_chunk,
+        chosen.token_chunk,
         options.return_aux,
         getattr(torch, problem.dtype),
     )
-    losses, statistics = two_pass(
-        config, arrays.hidden, arrays.weight, arrays.bias, arrays.class_weight, arrays.codes
-    )
-    loss = _reduce(losses, arrays, problem, options)
+    if chosen.strategy == "one_pass":
+        loss, statistics = one_pass(config, *inputs, arrays.token_weight, arrays.codes)
+    else:
+        losses, statistics = two_pass(config, *inputs, arrays.codes)
+        loss = _reduce(losses, arrays, problem, options)
     if statistics.prediction is None:
         return loss
-    rows = statistics.logsumexp, statistics.label_log_prob, statistics.prediction
+    factor = options.objective.logit_factor
+    rows = statistics.logsumexp(factor), statistics.label_log_prob(factor), statistics.prediction
     return loss, make_aux(*rows, arrays.codes, problem.token_shape)
 
 
@@ -153,7 +167,9 @@ def standard_linear_cross_entropy(
         z_loss=z_loss,
         return_aux=return_aux,
     )
-    arrays, problem = _check(hidden, weight, labels, bias, class_weight, token_weight, options)
+    arrays, problem = check_arguments(
+        hidden, weight, labels, bias, class_weight, token_weight, options
+    )
     losses, logits = standard(
         options.objective,
         *(arrays.hidden, arrays.weight, arrays.bias, arrays.class_weight, arrays.codes),
@@ -165,6 +181,28 @@ def standard_linear_cross_entropy(
     label = arrays.codes.clamp_min(0)[:, None]
     rows = logsumexp, logits.gather(1, label)[:, 0] - logsumexp, logits.argmax(1)
     return loss, make_aux(*rows, arrays.codes, problem.token_shape)
+
+
+def plan(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    *,
+    bias: Tensor | None = None,
+    class_weight: Tensor | None = None,
+    token_weight: Tensor | None = None,
+    **options: Any,
+) -> Plan:
+    """What `linear_cross_entropy` does for these arguments, without doing it.
+
+        print(plan(hidden, head.weight, labels, memory_budget=64 * 2**20))
+
+    The gradients of the inputs that require one are planned for. Raises what
+    `linear_cross_entropy` raises for shapes, dtypes and options.
+    """
+    checked = LossOptions(**options)
+    problem = problem_of(hidden, weight, labels, bias, class_weight, token_weight, checked)
+    return _plan(problem, checked, hidden, weight, bias)
 
 
 def memory_efficient_cross_entropy(
@@ -179,80 +217,37 @@ def memory_efficient_cross_entropy(
     return linear_cross_entropy(hidden, weight_matrix, labels, vocab_axis=1, **options)
 
 
-class _Arrays(NamedTuple):
-    """The arguments as the implementations take them: tokens flat, labels as codes."""
-
-    hidden: Float[Tensor, "N D"]
-    weight: Float[Tensor, "V D"]
-    codes: Int64[Tensor, " N"]
-    bias: Float[Tensor, " V"] | None
-    class_weight: Float[Tensor, " V"] | None
-    token_weight: Float[Tensor, " N"] | None
-
-
-def _check(
-    hidden: Tensor,
-    weight: Tensor,
-    labels: Tensor,
-    bias: Tensor | None,
-    class_weight: Tensor | None,
-    token_weight: Tensor | None,
-    options: LossOptions,
-) -> tuple[_Arrays, Problem]:
-    """The checked arguments, and the sizes that they agree on."""
-    required = {"hidden": hidden, "weight": weight, "labels": labels}
-    optional = {"bias": bias, "class_weight": class_weight, "token_weight": token_weight}
-    given = {name: value for name, value in optional.items() if value is not None}
-    for name, value in (required | given).items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
-        if value.device != hidden.device:
-            raise ValueError(f"{name}: expected device {hidden.device}, got {value.device}")
-    problem = check_arrays(
-        hidden=_operand(hidden),
-        weight=_operand(weight),
-        labels=_spec(labels),
-        bias=None if bias is None else _operand(bias),
-        class_weight=None if class_weight is None else _spec(class_weight),
-        token_weight=None if token_weight is None else _spec(token_weight),
-        vocab_axis=options.vocab_axis,
-    )
-    dtype = accumulation_dtype(getattr(torch, problem.dtype))
-    codes = encode_labels(labels, problem.vocab_size, options.ignore_index)
-
-    def constant(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.detach().reshape(-1).to(dtype)
-
-    arrays = _Arrays(
-        hidden=hidden.reshape(problem.num_tokens, problem.hidden_dim),
-        weight=weight if options.vocab_axis == 0 else weight.t(),
-        codes=codes.reshape(-1),
-        bias=bias,
-        class_weight=constant(class_weight),
-        token_weight=constant(token_weight),
-    )
-    return arrays, problem
-
-
-def _spec(tensor: Tensor) -> ArraySpec:
-    return ArraySpec(tuple(tensor.shape), _name(tensor.dtype))
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _operand(tensor: Tensor) -> ArraySpec:
-    """The spec of an operand of the matmul: autocast's dtype, where that is in charge."""
-    spec, device = _spec(tensor), tensor.device.type
-    is_eligible = tensor.is_floating_point() and tensor.dtype != torch.float64
-    if is_eligible and torch.is_autocast_enabled(device):
-        return spec._replace(dtype=_name(torch.get_autocast_dtype(device)))
-    return spec
-
-
 def _reduce(
-    losses: Float[Tensor, " N"], arrays: _Arrays, problem: Problem, options: LossOptions
+    losses: Float[Tensor, " N"], arrays: Arrays, problem: Problem, options: LossOptions
 ) -> Float[Tensor, "..."]:
     weights = arrays.class_weight, arrays.token_weight
-    return reduce_losses(losses, arrays.codes, *weights, problem.token_shape, options.reduction)
+    loss = reduce_losses(losses, arrays.codes, *weights, options.reduction)
+    return loss.reshape(problem.token_shape) if options.reduction == "none" else loss
+
+
+def _plan(
+    problem: Problem,
+    options: LossOptions,
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+) -> Plan:
+    is_cpu, dtype = hidden.device.type == "cpu", getattr(torch, problem.dtype)
+    widens = operand_dtype(dtype, hidden.device) != dtype
+    casts = dtype not in (hidden.dtype, weight.dtype)
+    backend = Backend("torch", "cpu" if is_cpu else "gpu", widens, casts)
+    if _is_traced(hidden, weight, bias):
+        # What these keep between forward and backward they may copy: too much for a dW.
+        options, needs = dataclasses.replace(options, strategy="two_pass"), EVERYTHING
+    else:
+        enabled = torch.is_grad_enabled()
+        inputs = hidden, weight, bias
+        needs = Needs(*(enabled and x is not None and x.requires_grad for x in inputs))
+    return make_plan(problem, options, backend=backend, needs=needs)
+
+
+def _is_traced(*inputs: Tensor | None) -> bool:
+    """Whether `torch.compile` or a transformation of `torch.func` differentiates."""
+    return torch.compiler.is_compiling() or any(
+        tensor is not None and is_functorch_wrapped_tensor(tensor) for tensor in inputs
+    )

@@ -6,10 +6,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from loss_spec.cpu import multiplies_bfloat16
+from torch_impl.buffers import Buffer
+from torch_impl.chunks import pieces
+
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """float64 for float64, float32 for everything narrower."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def operand_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The dtype in which operands of some dtype are multiplied.
+
+    16-bit ones stay as they are where that is faster, so that they stay on tensor cores;
+    on most CPUs it is not, and they are widened tile by tile.
+    """
+    if device.type != "cpu" or (dtype == torch.bfloat16 and _cpu_multiplies_bfloat16()):
+        return dtype
+    return accumulation_dtype(dtype)
 
 
 def matmul_into(
@@ -18,17 +33,37 @@ def matmul_into(
     right: Float[Tensor, "b c"],
     *,
     accumulate: bool,
+    room: Buffer | None = None,
+    exact: bool = False,
 ) -> None:
     """`out = left @ right`, or `out += left @ right`; `out` has the accumulation dtype.
 
-    16-bit operands stay as they are where the device can add them up in float32, so
-    that they stay on tensor cores. PyTorch's CPU kernels cannot: they round the
-    product to 16 bits, so there the two tiles are widened first.
+    PyTorch's CPU kernels add 16-bit products up in float32 but round what they return:
+    there the product goes through `room`, of its size and the operands' dtype, and with
+    `exact` what was rounded off is had by a second product, less the first.
     """
     beta = 1 if accumulate else 0
     if left.dtype == out.dtype:
         torch.addmm(out, left, right, beta=beta, out=out)
-    elif left.device.type == "cpu":
-        torch.addmm(out, left.to(out.dtype), right.to(out.dtype), beta=beta, out=out)
-    else:
+    elif room is None:
         torch.addmm(out, left, right, out_dtype=out.dtype, beta=beta, out=out)
+    else:
+        product = room.view(*out.shape)
+        torch.mm(left, right, out=product)
+        if accumulate:
+            _add_narrow_(out, product)
+        else:
+            out.copy_(product)
+        if exact:
+            torch.addmm(product, left, right, beta=-1, out=product)
+            _add_narrow_(out, product)
+
+
+def _add_narrow_(total: Float[Tensor, "a c"], narrow: Float[Tensor, "a c"]) -> None:
+    """In pieces: on a CPU PyTorch widens what it adds in a buffer of that size."""
+    for rows in pieces(total):
+        total[rows] += narrow[rows]
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    return torch.backends.mkldnn.is_available() and multiplies_bfloat16()

@@ -19,6 +19,7 @@ from torch import Tensor
 from loss_spec import Objective
 from torch_impl.labels import IGNORED, OUT_OF_RANGE, label_column
 from torch_impl.statistics import Statistics
+from torch_impl.tokens import Rows, take
 
 
 def token_losses(
@@ -29,29 +30,30 @@ def token_losses(
     vocab_size: int,
 ) -> Float[Tensor, " N"]:
     """Loss of each token: 0 where ignored, NaN where the label is out of range."""
-    eps = objective.label_smoothing
-    losses = -_label_weight(objective, codes, class_weight) * statistics.label_log_prob
+    eps, factor = objective.label_smoothing, objective.logit_factor
+    label_weight = _label_weight(objective, codes, class_weight)
+    losses = -label_weight * statistics.label_log_prob(factor)
     if statistics.weighted_sum is not None:
         losses += eps * _mean_weight(class_weight) * statistics.exp_sum.log()
-        losses -= eps / vocab_size * statistics.weighted_sum
+        losses -= eps * factor / vocab_size * statistics.weighted_sum
     if objective.z_loss:
-        losses += objective.z_loss * statistics.logsumexp**2
+        losses += objective.z_loss * statistics.logsumexp(factor) ** 2
     return losses.masked_fill_(codes == OUT_OF_RANGE, torch.nan).masked_fill_(codes == IGNORED, 0)
 
 
 class Coefficients(NamedTuple):
     """What the parts of each token's logit gradient are multiplied by."""
 
-    probability: Float[Tensor, " N"]
-    """of softmax(z)_v"""
+    exponential: Float[Tensor, " N"]
+    """of exp(z_v - shift)"""
     label: Float[Tensor, " N"]
     """of [v = y], subtracted"""
     smoothing: Float[Tensor, " N"] | None
     """of class_weight_v, subtracted"""
 
-    def rows(self, tokens: slice) -> Coefficients:
-        """Views of some rows."""
-        return Coefficients._make(None if rows is None else rows[tokens] for rows in self)
+    def rows(self, tokens: Rows) -> Coefficients:
+        """Some rows: views where they are a slice."""
+        return Coefficients._make(None if rows is None else take(rows, tokens) for rows in self)
 
 
 def gradient_coefficients(
@@ -62,14 +64,14 @@ def gradient_coefficients(
     vocab_size: int,
     cotangent: Float[Tensor, " N"],
 ) -> Coefficients:
-    """For the gradient of `logit_scale * z`; 0 where ignored, NaN where out of range."""
+    """Times logit_scale, so for the bare products; 0 where ignored, NaN where out of range."""
     eps = objective.label_smoothing
     label = _label_weight(objective, codes, class_weight)
     mass = label
     if eps:
         mass = mass + eps * _mean_weight(class_weight)
     if objective.z_loss:
-        mass = mass + 2 * objective.z_loss * statistics.logsumexp
+        mass = mass + 2 * objective.z_loss * statistics.logsumexp(objective.logit_factor)
     row = (cotangent * objective.logit_scale).masked_fill_(codes == OUT_OF_RANGE, torch.nan)
 
     def of_counted(values: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
@@ -77,7 +79,7 @@ def gradient_coefficients(
         return values.masked_fill_(codes == IGNORED, 0)
 
     return Coefficients(
-        probability=of_counted(row * mass),
+        exponential=of_counted(row * mass / statistics.exp_sum),
         label=of_counted(row * label),
         smoothing=of_counted(row * (eps / vocab_size)) if eps else None,
     )
@@ -89,11 +91,13 @@ def logit_gradient_(
     codes: Int64[Tensor, " T"],
     vocab: slice,
     class_weight: Float[Tensor, " C"] | None,
-    exp_sum: Float[Tensor, " T"],
     coefficients: Coefficients,
 ) -> Float[Tensor, "T C"]:
-    """The gradient of a tile of bare logits, in place of exp(z - shift)."""
-    gradient = exponential.mul_((coefficients.probability / exp_sum)[:, None])
+    """The gradient of a tile of bare products, in place of `exp(z - shift)`.
+
+    `slope` is the derivative of a softcap.
+    """
+    gradient = exponential.mul_(coefficients.exponential[:, None])
     column, is_here = label_column(codes, vocab)
     at_label = gradient.gather(1, column) - (coefficients.label * is_here)[:, None]
     gradient.scatter_(1, column, at_label)
@@ -104,6 +108,22 @@ def logit_gradient_(
         else:
             gradient.addcmul_(smoothing, class_weight, value=-1)
     return gradient if slope is None else gradient.mul_(slope)
+
+
+def power_of_two(*coefficients: Tensor | None) -> Float[Tensor, ""]:
+    """The size of the largest of some coefficients as a power of two.
+
+    Taken out before the logit gradient is rounded to 16 bits and put back in the
+    float32 sums: a mean over many tokens scales by 1/N, and float16 has no room for
+    a probability times that. A power of two, so that both steps are exact.
+    """
+    rows = torch.stack([rows.abs() for rows in coefficients if rows is not None])
+    if rows.numel() == 0:
+        return rows.new_ones(())
+    largest = rows.amax()
+    exponent = torch.frexp(torch.where(largest.isfinite(), largest, 1))[1]
+    # Less one: 2^128 is no float32.
+    return torch.ldexp(torch.ones_like(largest), exponent - 1)
 
 
 def _label_weight(

@@ -1,56 +1,31 @@
-"""The vocabulary loop: logits once for the loss, and once more for the gradients.
+"""Logits once for the loss, and once more for the gradients.
 
 The forward keeps a few numbers a token, the statistics of its softmax. The backward
 computes each tile of logits again, makes it the logit gradient and feeds it to the two
 gradient matmuls. A tile is token_chunk x vocab_chunk: nothing is ever tokens x
 vocabulary.
-
-Buffers are allocated once and every step on a tile happens in place. No value is
-read on the host, so on a GPU nothing waits.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from loss_spec import Objective
-from torch_impl.chunks import chunks
-from torch_impl.logits import capped_logits_into
-from torch_impl.matmul import accumulation_dtype, matmul_into
-from torch_impl.objective import (
-    Coefficients,
-    gradient_coefficients,
-    logit_gradient_,
-    token_losses,
-)
+from loss_spec import Needs
+from torch_impl.buffers import Buffer
+from torch_impl.chunks import chunks, slabs
+from torch_impl.config import Config
+from torch_impl.gradients import add_tile_, round_into, rounded, spread_, start_sums
+from torch_impl.matmul import accumulation_dtype
+from torch_impl.objective import gradient_coefficients, power_of_two, token_losses
 from torch_impl.statistics import Statistics, start_statistics, update_statistics_
-
-
-class TwoPass(NamedTuple):
-    """What is static about a call."""
-
-    objective: Objective
-    vocab_chunk: int
-    token_chunk: int
-    prediction: bool
-    dtype: torch.dtype
-    """of the operands of the matmuls: that of the inputs, or autocast's"""
-
-
-class Needs(NamedTuple):
-    """Which gradients were asked for; the others are never computed."""
-
-    hidden: bool
-    weight: bool
-    bias: bool
+from torch_impl.tile import Tiles, recomputed_gradient
+from torch_impl.tokens import counted_tokens, take, token_blocks
 
 
 def two_pass_forward(
-    config: TwoPass,
+    config: Config,
     hidden: Float[Tensor, "N D"],
     weight: Float[Tensor, "V D"],
     bias: Float[Tensor, " V"] | None,
@@ -63,36 +38,38 @@ def two_pass_forward(
     `weight` may have any strides: a transposed view of [D, V] costs nothing.
     """
     num_tokens, vocab_size = hidden.shape[0], weight.shape[0]
-    dtype = accumulation_dtype(config.dtype)
-    tile = _Tile(config, hidden, dtype)
-    statistics = start_statistics(
-        num_tokens,
-        dtype,
-        hidden.device,
-        weighted_sum=config.objective.label_smoothing > 0,
-        prediction=config.prediction,
-    )
-    for tokens in chunks(num_tokens, config.token_chunk):
-        hidden_block, codes_block = hidden[tokens].to(config.dtype), codes[tokens]
-        seen = statistics.rows(tokens)
+    dtype, factor = accumulation_dtype(config.dtype), config.objective.logit_factor
+    smoothing = config.objective.label_smoothing > 0
+    options = {"weighted_sum": smoothing, "prediction": config.prediction}
+    tiles = Tiles(config, hidden, weight, config.vocab_chunk)
+    statistics = start_statistics(num_tokens, dtype, hidden.device, **options)
+    for rows, _ in token_blocks(num_tokens, counted_tokens(codes), config.token_chunk):
+        block, block_codes = tiles.hidden(hidden, codes, rows), take(codes, rows)
+        seen = start_statistics(len(block), dtype, hidden.device, **options)
         seen_weight: Tensor | float = 0.0
         for vocab in chunks(vocab_size, config.vocab_chunk):
-            weight_chunk = weight[vocab].to(config.dtype)
-            logits = tile.view(len(hidden_block), len(weight_chunk))  # [T, C]
             chunk_bias = None if bias is None else bias[vocab]
-            capped_logits_into(
-                logits, None, config.objective, hidden_block, weight_chunk, chunk_bias
-            )
+            scores = tiles.scores(block, tiles.weight(weight, vocab), chunk_bias)
             chunk_weight = None if class_weight is None else class_weight[vocab]
-            seen_weight = update_statistics_(
-                seen, seen_weight, logits, codes_block, vocab, chunk_weight
-            )
+            for slab in slabs(scores):
+                update_statistics_(
+                    factor,
+                    seen.rows(slab),
+                    seen_weight,
+                    scores[slab],
+                    block_codes[slab],
+                    vocab,
+                    chunk_weight,
+                )
+            if smoothing:
+                seen_weight += scores.shape[1] if chunk_weight is None else chunk_weight.sum()
+        statistics.put_(rows, seen)
     losses = token_losses(config.objective, statistics, codes, class_weight, vocab_size)
     return losses, statistics
 
 
 def two_pass_backward(
-    config: TwoPass,
+    config: Config,
     needs: Needs,
     hidden: Float[Tensor, "N D"],
     weight: Float[Tensor, "V D"],
@@ -103,101 +80,66 @@ def two_pass_backward(
     cotangent: Float[Tensor, " N"],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of hidden, weight and bias; None for those not needed."""
-    num_tokens, vocab_size = hidden.shape[0], weight.shape[0]
-    dtype = accumulation_dtype(config.dtype)
-    is_narrow = config.dtype != dtype
-    tile = _Tile(config, hidden, dtype)
-    narrow_tile = _Tile(config, hidden, config.dtype) if is_narrow else None
-    slope_tile = None
-    if config.objective.logit_softcap is not None:
-        slope_tile = _Tile(config, hidden, dtype)
-
+    vocab_size, shift = weight.shape[0], statistics.shift
+    counted = counted_tokens(codes)
+    blocks = list(token_blocks(len(codes), counted, config.token_chunk))
+    if not blocks:
+        inputs = zip((hidden, weight, bias), needs, strict=True)
+        grad_hidden, grad_weight, grad_bias = (
+            torch.zeros_like(array) if need and array is not None else None
+            for array, need in inputs
+        )
+        return grad_hidden, grad_weight, grad_bias
     coefficients = gradient_coefficients(
         config.objective, statistics, codes, class_weight, vocab_size, cotangent
     )
-    scale = _power_of_two(coefficients) if is_narrow else cotangent.new_ones(())
-    for rows in coefficients:
-        if rows is not None:
-            rows /= scale
-    shift = statistics.shift
-
-    # Sums are kept in `dtype`: in the gradient itself where it has that dtype, else in
-    # a buffer that is rounded once, at the end.
-    grad_hidden = grad_weight = grad_bias = weight_buffer = None
-    if needs.hidden:
-        grad_hidden = torch.zeros_like(hidden, dtype=dtype)
-    if needs.weight:
-        # In the strides of weight, or `.grad` would be made from a copy. No token, no write.
-        grad_weight = torch.empty_like(weight) if num_tokens else torch.zeros_like(weight)
-        if weight.dtype != dtype:
-            weight_buffer = hidden.new_empty(config.vocab_chunk, hidden.shape[1], dtype=dtype)
-    if needs.bias:
-        grad_bias = cotangent.new_zeros(vocab_size)
+    scale = None
+    if config.dtype != cotangent.dtype:
+        scale = power_of_two(*coefficients)
+        for coefficient in coefficients:
+            if coefficient is not None:
+                coefficient /= scale
+    tiles = Tiles(config, hidden, weight, config.vocab_chunk)
+    # The gradient of the weight is its own sum where it has the dtype of sums; else a chunk
+    # of it has a buffer, and is rounded once.
+    needs_chunk = needs.weight and weight.dtype != cotangent.dtype
+    needs_sum = needs._replace(weight=needs.weight and not needs_chunk)
+    sums = start_sums(needs_sum, hidden, weight, cotangent.dtype)
+    grad_weight, chunk_sum = sums.weight, None
+    if needs_chunk:
+        grad_weight = torch.empty_like(weight)
+        chunk_sum = Buffer(config.vocab_chunk * hidden.shape[1], hidden, cotangent.dtype)
 
     for vocab in chunks(vocab_size, config.vocab_chunk):
-        weight_chunk = weight[vocab].to(config.dtype)
+        weight_chunk = tiles.weight(weight, vocab)
         chunk_bias = None if bias is None else bias[vocab]
         chunk_weight = None if class_weight is None else class_weight[vocab]
-        if grad_weight is not None:
-            grad_chunk = grad_weight[vocab]
-            sum_chunk = grad_chunk if weight_buffer is None else weight_buffer[: len(weight_chunk)]
-        for tokens in chunks(num_tokens, config.token_chunk):
-            hidden_block = hidden[tokens].to(config.dtype)
-            shape = len(hidden_block), len(weight_chunk)
-            logits = tile.view(*shape)  # [T, C]
-            slope = None if slope_tile is None else slope_tile.view(*shape)
-            capped_logits_into(
-                logits, slope, config.objective, hidden_block, weight_chunk, chunk_bias
-            )
-            grad_logits = logit_gradient_(
-                logits.sub_(shift[tokens, None]).exp_(),
-                slope,
-                codes[tokens],
+        chunk_sums = sums.of_classes(vocab)
+        if chunk_sum is not None:
+            chunk_sums = chunk_sums._replace(weight=chunk_sum.view(*weight_chunk.shape))
+        for index, (rows, place) in enumerate(blocks):
+            block = tiles.hidden(hidden, codes, rows)
+            gradient = recomputed_gradient(
+                config,
+                tiles,
+                tiles.scores(block, weight_chunk, chunk_bias),
+                take(shift, rows),
+                take(codes, rows),
                 vocab,
                 chunk_weight,
-                statistics.exp_sum[tokens],
-                coefficients.rows(tokens),
+                coefficients.rows(rows),
             )
-            if grad_bias is not None:
-                grad_bias[vocab] += grad_logits.sum(0)
-            if narrow_tile is not None:
-                grad_logits = narrow_tile.view(*shape).copy_(grad_logits)
-            if grad_hidden is not None:
-                matmul_into(grad_hidden[tokens], grad_logits, weight_chunk, accumulate=True)
-            if grad_weight is not None:
-                is_later = tokens.start > 0
-                matmul_into(sum_chunk, grad_logits.t(), hidden_block, accumulate=is_later)
-        if grad_weight is not None and is_narrow and num_tokens:
-            torch.mul(sum_chunk, scale, out=grad_chunk)
+            add_tile_(chunk_sums, tiles, gradient, block, weight_chunk, place, is_first=index == 0)
+        if chunk_sum is not None and grad_weight is not None and chunk_sums.weight is not None:
+            round_into(grad_weight[vocab], chunk_sums.weight, scale)
 
-    if is_narrow:
-        grad_hidden = None if grad_hidden is None else grad_hidden.mul_(scale).to(hidden.dtype)
-        grad_bias = None if grad_bias is None else grad_bias.mul_(scale)
-    if grad_bias is not None and bias is not None:
-        grad_bias = grad_bias.to(bias.dtype)
+    if grad_weight is not None and chunk_sum is None:
+        grad_weight = rounded(grad_weight, scale, weight.dtype)
+    grad_hidden = sums.hidden
+    if grad_hidden is not None:
+        spread_(grad_hidden, counted)
+        grad_hidden = rounded(grad_hidden, scale, hidden.dtype)
+    grad_bias = None
+    if bias is not None and sums.bias is not None:
+        grad_bias = rounded(sums.bias, scale, bias.dtype)
     return grad_hidden, grad_weight, grad_bias
-
-
-class _Tile:
-    """One buffer for all tiles: a contiguous [rows, columns], for ragged ends too."""
-
-    def __init__(self, config: TwoPass, hidden: Tensor, dtype: torch.dtype) -> None:
-        self._buffer = hidden.new_empty(config.token_chunk * config.vocab_chunk, dtype=dtype)
-
-    def view(self, rows: int, columns: int) -> Float[Tensor, "rows columns"]:
-        return self._buffer[: rows * columns].view(rows, columns)
-
-
-def _power_of_two(coefficients: Coefficients) -> Float[Tensor, ""]:
-    """The size of the largest coefficient as a power of two, 1 where all are 0.
-
-    Taken out before the logit gradient is rounded to 16 bits and put back in the
-    float32 sums: a mean over many tokens scales by 1/N, and float16 has no room for
-    a probability times that. A power of two, so that both steps are exact.
-    """
-    rows = torch.stack([rows.abs() for rows in coefficients if rows is not None])
-    if rows.numel() == 0:
-        return rows.new_ones(())
-    largest = rows.amax()
-    exponent = torch.frexp(torch.where(largest.isfinite(), largest, 1))[1]
-    return torch.ldexp(torch.ones_like(largest), exponent)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from harness.conformance.problem import make_problem
+from loss_spec.reference import relative_error
 from tests.conformance.evaluation import CHUNKED, STANDARD, assert_fair, evaluate
 
 CHUNKS = {"vocab_chunk": 100, "token_chunk": 7}  # of V=507 and N=15: both ragged
@@ -43,6 +44,23 @@ def test_masked_classes(framework, masked):
     assert not result.grad_bias[masked].any()
 
 
+@pytest.mark.parametrize("exponent", [-80, 126, 127])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_cotangents_at_the_ends_of_float32(framework, dtype, exponent):
+    """The power of two that is taken out of them must itself be a number."""
+    problem = make_problem(dtype=dtype, reduction="sum")
+    for array in (problem.hidden, problem.weight):
+        array *= 2.0**-10  # so that the gradients are in range
+    unit, far = (
+        evaluate(framework, CHUNKED, problem.but(cotangent=np.float64(cotangent)), **CHUNKS)
+        for cotangent in (1.0, 2.0**exponent)
+    )
+    for name in ("grad_hidden", "grad_weight"):
+        expected = getattr(unit, name).astype(np.float64) * 2.0**exponent
+        error = relative_error(getattr(far, name), expected)
+        assert error < 2e-6
+
+
 def test_label_of_a_masked_class_costs_infinity(framework):
     problem = make_problem(reduction="none", ignored_fraction=0.0)
     problem.bias[problem.labels[3]] = -np.inf
@@ -64,6 +82,17 @@ def test_hidden_that_is_not_finite_reaches_the_loss(framework, value, function):
     assert np.isnan(result.grad_hidden[4]).any()
     assert np.isfinite(np.delete(result.grad_hidden, 4, axis=0)).all()
     assert np.isnan(result.grad_weight).any()
+
+
+@pytest.mark.parametrize("rows", [(0,), (99, 100), (506, 250), (300, 301, 506)])
+def test_prediction_of_logits_that_are_not_numbers(framework, rows):
+    """The first NaN, whatever the chunks: as the argmax of the whole row has it."""
+    problem = make_problem(ignored_fraction=0.0, return_aux=True)
+    problem.weight[list(rows), 0] = np.nan
+    arrays = problem.hidden, problem.weight, problem.labels
+    for chunks in (CHUNKS, {"vocab_chunk": 507}):
+        _, aux = framework.call(CHUNKED, *arrays, return_aux=True, **chunks)
+        assert set(np.asarray(aux.prediction).tolist()) == {min(rows)}
 
 
 @pytest.mark.parametrize("row", [0, 99, 100, 499, 506])

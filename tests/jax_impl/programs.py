@@ -25,11 +25,22 @@ def abstract_arrays(
 
 def equations(function: Any, *arguments: Any) -> list[Any]:
     """All equations of a function, those of loops and inner functions included."""
-    return list(_walk(jax.make_jaxpr(function)(*arguments).jaxpr))
+    return [eqn for eqn, _ in _walk(jax.make_jaxpr(function)(*arguments).jaxpr)]
 
 
-def count_matmuls(function: Any, *arguments: Any) -> int:
-    return sum(eqn.primitive.name == "dot_general" for eqn in equations(function, *arguments))
+def count_matmuls(function: Any, *arguments: Any, one: tuple[int, ...]) -> float:
+    """The work of all matrix products, in units of one of these dimensions, [T, D] by [D, V].
+
+    A scan counts as often as it steps. A loop over the blocks of tokens that count, which
+    ends when it ends, is as long as one block: T is the size of that.
+    """
+    program = jax.make_jaxpr(function)(*arguments)
+    products = (
+        times * _multiplications(eqn)
+        for eqn, times in _walk(program.jaxpr)
+        if eqn.primitive.name == "dot_general"
+    )
+    return sum(products) / math.prod(one)
 
 
 def largest_buffer(compiled: Any) -> int:
@@ -42,11 +53,19 @@ def temporary_bytes(compiled: Any) -> int:
     return compiled.memory_analysis().temp_size_in_bytes
 
 
-def _walk(jaxpr: Any) -> Iterator[Any]:
+def _multiplications(product: Any) -> int:
+    (contracted, _), _ = product.params["dimension_numbers"]
+    sizes = [product.invars[0].aval.shape[axis] for axis in contracted]
+    return math.prod(sizes) * math.prod(product.outvars[0].aval.shape)
+
+
+def _walk(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
+    """Each equation, and how often it is computed."""
     for eqn in jaxpr.eqns:
-        yield eqn
+        yield eqn, times
+        inner_times = times * eqn.params["length"] if eqn.primitive.name == "scan" else times
         for parameter in eqn.params.values():
             for inner in parameter if isinstance(parameter, (tuple, list)) else [parameter]:
                 inner = getattr(inner, "jaxpr", inner)  # a closed jaxpr holds one
                 if hasattr(inner, "eqns"):
-                    yield from _walk(inner)
+                    yield from _walk(inner, inner_times)

@@ -19,33 +19,38 @@ from tests.jax_impl.rounding import assert_same
 
 POLICIES = jax.checkpoint_policies
 
-# Matmuls of a step with the loss alone. What is differentiated runs the forward (1) and the
-# backward (3: logits again, two gradients). A checkpoint that does not keep what the forward
-# of the loss returns, its statistics, runs it again. "dots" keeps the results of matmuls,
+# How often a step with the loss alone runs its forward. A checkpoint that does not keep what
+# that returns, statistics or gradients, runs it again. "dots" keeps the results of matmuls,
 # and the loss is not one, though it is made of them.
-FORWARD, BACKWARD = 1, 3
-MATMULS = {
-    "default": (None, 2 * FORWARD + BACKWARD),
-    "nothing": (POLICIES.nothing_saveable, 2 * FORWARD + BACKWARD),
-    "everything": (POLICIES.everything_saveable, FORWARD + BACKWARD),
-    "dots": (POLICIES.dots_saveable, 2 * FORWARD + BACKWARD),
-    "dots without batch": (POLICIES.dots_with_no_batch_dims_saveable, 2 * FORWARD + BACKWARD),
+FORWARDS = {
+    "default": (None, 2),
+    "nothing": (POLICIES.nothing_saveable, 2),
+    "everything": (POLICIES.everything_saveable, 1),
+    "dots": (POLICIES.dots_saveable, 2),
+    "dots without batch": (POLICIES.dots_with_no_batch_dims_saveable, 2),
 }
-policies = pytest.mark.parametrize(("policy", "matmuls"), MATMULS.values(), ids=MATMULS)
+policies = pytest.mark.parametrize(("policy", "forwards"), FORWARDS.values(), ids=FORWARDS)
+every_strategy = pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
+
+# Matmuls of forward and backward where both gradients are needed: one less for a frozen
+# operand, in the backward of two passes and in the forward of one.
+MATMULS = {"two_pass": (1, 3), "one_pass": (3, 0)}
 
 
-def make_body(labels):
+def make_body(labels, strategy):
     """A layer and the loss, and a new function each time."""
 
     def body(hidden, weight, kernel):
         hidden = jnp.tanh(hidden @ kernel)
-        return linear_cross_entropy(hidden, weight, labels, vocab_chunk=100, token_chunk=7)
+        options = {"vocab_chunk": 100, "token_chunk": 7, "strategy": strategy}
+        return linear_cross_entropy(hidden, weight, labels, **options)
 
     return body
 
 
+@every_strategy
 @policies
-def test_same_loss_and_gradients(policy, matmuls):
+def test_same_loss_and_gradients(policy, forwards, strategy):
     inputs = make_inputs(
         seed=0,
         num_tokens=15,
@@ -60,27 +65,38 @@ def test_same_loss_and_gradients(policy, matmuls):
     def step(body):
         return jax.jit(jax.value_and_grad(body, (0, 1, 2)))(hidden, weight, kernel)
 
-    checkpointed = step(jax.checkpoint(make_body(labels), policy=policy))
-    assert_same(checkpointed, step(make_body(labels)))
+    checkpointed = step(jax.checkpoint(make_body(labels, strategy), policy=policy))
+    assert_same(checkpointed, step(make_body(labels, strategy)))
 
 
+@every_strategy
 @policies
-def test_matmuls(policy, matmuls):
+def test_matmuls(policy, forwards, strategy):
     arrays = abstract_arrays(15, 8, 507)
-    loss = jax.checkpoint(make_loss(vocab_chunk=100, token_chunk=7), policy=policy)
-    assert count_matmuls(jax.grad(loss, (0, 1)), *arrays) == matmuls
-    assert count_matmuls(jax.grad(loss), *arrays) == matmuls - 1  # a frozen weight stays frozen
-    assert count_matmuls(loss, *arrays) == FORWARD
+    loss = make_loss(vocab_chunk=100, token_chunk=7, strategy=strategy)
+    loss = jax.checkpoint(loss, policy=policy)
+
+    def count(function):
+        return count_matmuls(function, *arrays, one=(7, 8, 507))
+
+    forward, backward = MATMULS[strategy]
+    assert count(jax.grad(loss, (0, 1))) == forwards * forward + backward
+    if strategy == "two_pass":  # a frozen weight stays frozen
+        assert count(jax.grad(loss)) == forwards * forward + backward - 1
+    else:
+        assert count(jax.grad(loss)) == forwards * (forward - 1)
+    assert count(loss) == 1
 
 
+@every_strategy
 @policies
-def test_no_policy_keeps_the_logits(policy, matmuls):
+def test_no_policy_keeps_the_logits(policy, forwards, strategy):
     """Nor anything that a step without checkpoint would not have, but statistics."""
     num_tokens, hidden_dim, vocab_size = 256, 16, 4096
     arrays = abstract_arrays(num_tokens, hidden_dim, vocab_size)
 
     def compile_step(wrap):
-        loss = wrap(make_loss(vocab_chunk=256, token_chunk=64))
+        loss = wrap(make_loss(vocab_chunk=256, token_chunk=64, strategy=strategy))
         return jax.jit(jax.value_and_grad(loss, (0, 1))).lower(*arrays).compile()
 
     plain = compile_step(lambda loss: loss)
@@ -90,10 +106,11 @@ def test_no_policy_keeps_the_logits(policy, matmuls):
     assert temporary_bytes(checkpointed) <= temporary_bytes(plain) + 2 * 5 * 4 * num_tokens
 
 
+@every_strategy
 @pytest.mark.parametrize("policy", [None, POLICIES.dots_saveable], ids=["default", "dots"])
-def test_second_derivatives_are_refused(policy):
+def test_second_derivatives_are_refused(policy, strategy):
     arrays = abstract_arrays(15, 8, 507)
-    loss = jax.checkpoint(make_loss(vocab_chunk=100), policy=policy)
+    loss = jax.checkpoint(make_loss(vocab_chunk=100, strategy=strategy), policy=policy)
     gradient = jax.grad(lambda *arrays: jnp.sum(jax.grad(loss)(*arrays)))
     with pytest.raises(TypeError, match=r"linear_cross_entropy: second derivatives are not"):
         jax.eval_shape(gradient, *arrays)

@@ -12,7 +12,8 @@ from tests.jax_impl.programs import abstract_arrays, largest_buffer, temporary_b
 
 # Neither hidden nor weight comes near N x V, so whatever is that large can only be logits.
 SHAPES = {"round": (256, 16, 4096), "ragged": (251, 16, 4097)}
-CHUNKS = {"vocab_chunk": 256, "token_chunk": 64}
+CHUNKS = {"vocab_chunk": 256, "token_chunk": 64, "strategy": "two_pass"}
+MIB = 2**20
 
 
 def compile_step(loss, arrays, **options):
@@ -85,12 +86,9 @@ def test_frozen_weight_has_no_gradient_buffer():
 
 
 @pytest.mark.parametrize(
-    ("shape", "divisor"),
-    [((2048, 512, 32768), 20), ((64, 1024, 32768), 1)],
-    ids=["the sweep's largest", "few tokens"],
+    "shape", [(2048, 512, 32768), (64, 1024, 32768)], ids=["the sweep's largest", "few tokens"]
 )
-def test_default_chunks_are_lean(shape, divisor):
-    arrays = abstract_arrays(*shape)
-    chunked = temporary_bytes(compile_step(linear_cross_entropy, arrays))
-    standard = temporary_bytes(compile_step(standard_linear_cross_entropy, arrays))
-    assert chunked <= standard / divisor
+def test_default_chunks_are_lean(shape):
+    """Where the standard loss needs 512 MiB, and where even the logits are few."""
+    chunked = compile_step(linear_cross_entropy, abstract_arrays(*shape))
+    assert temporary_bytes(chunked) <= 20 * MIB

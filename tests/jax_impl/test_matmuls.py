@@ -13,14 +13,17 @@ from tests.jax_impl.programs import abstract_arrays, count_matmuls, equations
 
 HIDDEN, WEIGHT, BIAS = range(3)
 
-# Of the forward 1; of the backward the logits again, and one for each large gradient.
+NUM_TOKENS, HIDDEN_DIM, VOCAB_SIZE = 15, 8, 507
+
+# The logits, in two passes once more for the backward, and one for each large gradient.
 MATMULS = {
-    "both": ((HIDDEN, WEIGHT), 4),
-    "all": ((HIDDEN, WEIGHT, BIAS), 4),
-    "frozen weight": ((HIDDEN,), 3),
-    "frozen hidden": ((WEIGHT,), 3),
-    "bias alone": ((BIAS,), 2),
+    "both": ((HIDDEN, WEIGHT), {"two_pass": 4, "one_pass": 3}),
+    "all": ((HIDDEN, WEIGHT, BIAS), {"two_pass": 4, "one_pass": 3}),
+    "frozen weight": ((HIDDEN,), {"two_pass": 3, "one_pass": 2}),
+    "frozen hidden": ((WEIGHT,), {"two_pass": 3, "one_pass": 2}),
+    "bias alone": ((BIAS,), {"two_pass": 2, "one_pass": 1}),
 }
+every_strategy = pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
 CHUNKS = {"ragged": (100, 7), "dividing": (169, 5), "whole": (507, 15)}
 
 
@@ -30,49 +33,60 @@ def loss(hidden, weight, bias, labels, **options):
 
 @pytest.fixture
 def arrays():
-    hidden, weight, labels = abstract_arrays(15, 8, 507)
-    return hidden, weight, jax.ShapeDtypeStruct((507,), jnp.float32), labels
+    hidden, weight, labels = abstract_arrays(NUM_TOKENS, HIDDEN_DIM, VOCAB_SIZE)
+    return hidden, weight, jax.ShapeDtypeStruct((VOCAB_SIZE,), jnp.float32), labels
 
 
+def count(function, arrays, token_chunk=NUM_TOKENS):
+    return count_matmuls(function, *arrays, one=(token_chunk, HIDDEN_DIM, VOCAB_SIZE))
+
+
+@every_strategy
 @pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
 @pytest.mark.parametrize(("argnums", "expected"), MATMULS.values(), ids=MATMULS)
-def test_gradients(arrays, argnums, expected, chunks):
-    options = {"vocab_chunk": chunks[0], "token_chunk": chunks[1]}
+def test_gradients(arrays, argnums, expected, chunks, strategy):
+    options = {"vocab_chunk": chunks[0], "token_chunk": chunks[1], "strategy": strategy}
     gradients = jax.grad(functools.partial(loss, **options), argnums)
-    assert count_matmuls(gradients, *arrays) == expected
+    assert count(gradients, arrays, chunks[1]) == expected[strategy]
 
 
-def test_loss_alone(arrays):
+@every_strategy
+def test_loss_alone(arrays, strategy):
     """Outside differentiation the forward runs, and nothing is kept for a backward."""
-    assert count_matmuls(functools.partial(loss, vocab_chunk=100), *arrays) == 1
+    assert count(functools.partial(loss, vocab_chunk=100, strategy=strategy), arrays) == 1
 
 
-def test_gradient_of_something_else(arrays):
+@every_strategy
+def test_gradient_of_something_else(arrays, strategy):
     """Nothing that depends on the loss is differentiated: no backward."""
 
     def unrelated(hidden, *rest):
-        return jnp.sum(hidden) + loss(jax.lax.stop_gradient(hidden), *rest)
+        return jnp.sum(hidden) + loss(jax.lax.stop_gradient(hidden), *rest, strategy=strategy)
 
-    assert count_matmuls(jax.grad(unrelated), *arrays) == 1
+    assert count(jax.grad(unrelated), arrays) == 1
 
 
+@every_strategy
 @pytest.mark.parametrize("precision", [None, "highest", jax.lax.Precision.HIGH])
-def test_precision_reaches_every_matmul(arrays, precision):
-    step = jax.grad(functools.partial(loss, precision=precision, vocab_chunk=100), (0, 1))
+def test_precision_reaches_every_matmul(arrays, precision, strategy):
+    options = {"precision": precision, "vocab_chunk": 100, "strategy": strategy}
+    step = jax.grad(functools.partial(loss, **options), (0, 1))
     expected = jax.lax.Precision(precision) if precision is not None else None
-    found = [
+    found = {
         eqn.params["precision"]
         for eqn in equations(step, *arrays)
         if eqn.primitive.name == "dot_general"
-    ]
-    assert found == [None if expected is None else (expected, expected)] * 4
+    }
+    assert found == {None if expected is None else (expected, expected)}
 
 
+@every_strategy
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_16_bit_operands_and_32_bit_products(dtype):
+def test_16_bit_operands_and_32_bit_products(dtype, strategy):
     """What keeps the matmuls on tensor cores, and the sums right."""
-    arrays = abstract_arrays(15, 8, 507, dtype)
-    step = jax.grad(functools.partial(linear_cross_entropy, vocab_chunk=100), (0, 1))
+    arrays = abstract_arrays(NUM_TOKENS, HIDDEN_DIM, VOCAB_SIZE, dtype)
+    options = {"vocab_chunk": 100, "strategy": strategy}
+    step = jax.grad(functools.partial(linear_cross_entropy, **options), (0, 1))
     for eqn in equations(step, *arrays):
         if eqn.primitive.name == "dot_general":
             assert [operand.aval.dtype for operand in eqn.invars] == [dtype, dtype]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,3 +40,52 @@ def test_label_that_only_64_bits_can_hold(label):
     labels.flat[0] = label
     with pytest.raises(ValueError, match=str(label)):
         linear_cross_entropy(hidden, weight, labels)
+
+
+LOSSES = [linear_cross_entropy, standard_linear_cross_entropy]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("as_given", [np.asarray, np.ndarray.tolist], ids=["array", "list"])
+@pytest.mark.parametrize("ignore_index", [2**40 + 3, -(2**40), 2**32 - 100, -(2**63)])
+def test_ignore_index_that_only_64_bits_can_hold(loss, as_given, ignore_index):
+    """Its tokens are ignored too: without x64 JAX would make plausible classes of them."""
+    hidden, weight, labels = arrays()
+    labels = np.asarray(labels, np.int64)
+    expected = loss(hidden, weight, np.where(np.arange(9) % 3, labels, -100), reduction="none")
+    labels[::3] = ignore_index
+    got = loss(hidden, weight, as_given(labels), ignore_index=ignore_index, reduction="none")
+    np.testing.assert_array_equal(got, expected)
+
+    def of_constants(hidden):
+        return loss(hidden, weight, as_given(labels), ignore_index=ignore_index, reduction="none")
+
+    np.testing.assert_array_equal(jax.jit(of_constants)(hidden) == 0, expected == 0)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_labels_in_a_list(loss):
+    hidden, weight, labels = arrays()
+    assert loss(hidden, weight, labels.tolist()) == loss(hidden, weight, labels)
+
+
+NO_ARRAY = {
+    "text": ("hidden", "x", "an array, got str"),
+    "None": ("weight", None, "an array, got NoneType"),
+    "ragged lists": ("weight", [[1.0, 2.0], [3.0]], "an array, got list"),
+    "text as labels": ("labels", "x", "an array, got str"),
+    "None as labels": ("labels", None, "an array, got NoneType"),
+    "ragged labels": ("labels", [[1, 2], [3]], "an array, got list"),
+    "labels beyond 64 bits": ("labels", [2**70] * 9, "an array, got list"),
+    "a dict": ("bias", {}, "an array, got dict"),
+    "array of text": ("class_weight", np.array(["a"]), "an array, got ndarray of dtype str32"),
+    "beyond float64": ("token_weight", [10**400] * 9, "an array, got list"),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("name", "value", "words"), NO_ARRAY.values(), ids=NO_ARRAY)
+def test_what_is_no_array(loss, name, value, words):
+    given = dict(zip(("hidden", "weight", "labels"), arrays(), strict=True))
+    with pytest.raises(TypeError, match=f"^{name}: expected {re.escape(words)}$"):
+        loss(**given | {name: value})

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import re
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_impl import linear_cross_entropy
+from jax_impl import linear_cross_entropy, standard_linear_cross_entropy
+from jax_impl.matmul import check_precision
 from loss_spec.inputs import make_inputs
-from tests.jax_impl.programs import abstract_arrays, equations
+from tests.jax_impl.programs import abstract_arrays, equations, temporary_bytes
 
 NUM_TOKENS, HIDDEN_DIM, VOCAB_SIZE = 15, 8, 507
 CHUNKS = {"vocab_chunk": 100, "token_chunk": 7}
@@ -84,17 +88,87 @@ def test_other_ways_to_give_a_precision(precision):
         expected = jax.lax.DotAlgorithmPreset[precision]
     else:
         expected = precision
-    assert [eqn.params["precision"] for eqn in dots] == [expected] * 4
+    assert {eqn.params["precision"] for eqn in dots} == {expected}
 
 
-def test_program_does_not_grow_with_the_vocabulary():
+PRECISION = "precision: expected what jax.lax.dot_general takes, got "
+BAD_PRECISION = ["bogus", 3, ("highest", "bogus"), ("highest", None), ("highest",), ["f32"] * 2]
+
+
+@pytest.mark.parametrize("function", [linear_cross_entropy, standard_linear_cross_entropy])
+@pytest.mark.parametrize("precision", BAD_PRECISION, ids=repr)
+def test_bad_precision(function, precision):
+    with pytest.raises(ValueError, match=f"^{re.escape(PRECISION + repr(precision))}$"):
+        function(*arrays(), precision=precision)
+
+
+def test_every_precision_of_dot_general():
+    """None is refused that JAX takes, and none taken that it refuses."""
+    algorithm = jax.lax.DotAlgorithm(np.float32, np.float32, np.float32)
+    enums = [*jax.lax.Precision, *jax.lax.DotAlgorithmPreset]
+    names = ["highest", "float32", "bfloat16_3x", "tensorfloat32", "fastest", np.str_("high")]
+    names += [preset.name for preset in jax.lax.DotAlgorithmPreset]
+    single = [None, algorithm, *enums, *names, *BAD_PRECISION]
+    kinds = ["high", "bogus", "F32_F32_F32", None, algorithm, enums[0], enums[-1]]
+    pairs = itertools.product(kinds, repeat=2)
+    for precision in [*single, *pairs, ["high", "default"]]:
+        assert is_taken(check_precision, precision) == is_taken(trace_dot, precision), precision
+
+
+def trace_dot(precision):
+    array, dimensions = jax.ShapeDtypeStruct((2, 2), np.float32), (((1,), (0,)), ((), ()))
+    jax.eval_shape(lambda a: jax.lax.dot_general(a, a, dimensions, precision), array)
+
+
+def is_taken(function, precision):
+    try:
+        function(precision)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def test_pair_of_precisions_in_a_list():
+    """As a configuration file has it."""
+    assert loss(*arrays(), precision=["highest", "default"]) == loss(
+        *arrays(), precision=("highest", "default")
+    )
+
+
+# Chunks of 100: so many classes are some whole ones and a rest, or whole ones alone. And in
+# each case as many of the parts that a 16-bit gradient is put together from, and a shorter one.
+GROWING = {"ragged": (10_001, 100_001, 1_000_001), "whole": (10_000, 100_100, 1_000_100)}
+
+
+@pytest.mark.parametrize("sizes", GROWING.values(), ids=GROWING)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
+def test_program_does_not_grow_with_the_vocabulary(strategy, dtype, sizes):
     """Its loops are not unrolled, so neither does the time to compile it."""
-    step = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    step = jax.value_and_grad(functools.partial(loss, strategy=strategy), (0, 1))
 
-    def program_lines(vocab_size):
-        arrays = abstract_arrays(NUM_TOKENS, HIDDEN_DIM, vocab_size)
-        return step.lower(*arrays).as_text().count("\n")
+    def sizes_of_program(vocab_size):
+        arrays = abstract_arrays(NUM_TOKENS, HIDDEN_DIM, vocab_size, dtype)
+        lines = jax.jit(step).lower(*arrays).as_text().count("\n")
+        return len(equations(step, *arrays)), lines
 
     # One after the other: an unrolled loop over a million classes would not end.
-    assert program_lines(1_001) == program_lines(2_001)
-    assert program_lines(1_001) == program_lines(1_000_001)
+    smallest, *others = sizes
+    expected = sizes_of_program(smallest)
+    for vocab_size in others:
+        assert sizes_of_program(vocab_size) == expected
+
+
+@pytest.mark.parametrize("strategy", ["two_pass", "one_pass", "auto"])
+def test_a_million_classes_compile_at_once(strategy):
+    """By their shapes, with what the plan chooses: 2 GiB of weight that nobody allocates.
+
+    In 20 s, of which it takes one; a loop over its chunks that is unrolled takes hours.
+    """
+    arrays = abstract_arrays(64, 512, 1_000_000)
+    options = {"strategy": strategy, "memory_budget": 1 << 30}
+    step = jax.value_and_grad(functools.partial(linear_cross_entropy, **options), (0, 1))
+    start = time.perf_counter()
+    compiled = jax.jit(step).lower(*arrays).compile()
+    assert time.perf_counter() - start < 20
+    assert temporary_bytes(compiled) < 1 << 30

@@ -15,6 +15,7 @@ from tests.jax_impl.programs import count_matmuls
 from tests.jax_impl.rounding import assert_same
 
 BATCH = 3
+every_strategy = pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
 NAMES = ("hidden", "weight", "bias", "class_weight", "token_weight", "labels")
 CHUNKS = {"vocab_chunk": 100, "token_chunk": 7}  # divide neither 507 classes nor 15 tokens
 
@@ -30,7 +31,7 @@ IN_AXES = {
 
 
 @functools.cache
-def make_step(reduction):
+def make_step(reduction, strategy="auto"):
     """Loss, aux, and gradients of everything that has one, with all options at work."""
 
     def step(arrays):
@@ -38,6 +39,7 @@ def make_step(reduction):
             result, aux = linear_cross_entropy(
                 **(arrays | inputs),
                 reduction=reduction,
+                strategy=strategy,
                 label_smoothing=0.1,
                 z_loss=1e-2,
                 return_aux=True,
@@ -93,22 +95,30 @@ def test_batch_axes(in_axes):
     assert_loop(make_step("none"), draw(), in_axes)
 
 
+@every_strategy
 @pytest.mark.parametrize(("dtype", "reduction"), [("bfloat16", "mean"), ("float64", "sum")])
-def test_dtypes_and_reductions(dtype, reduction):
+def test_dtypes_and_reductions(dtype, reduction, strategy):
     with jax.enable_x64(dtype == "float64"):
-        assert_loop(make_step(reduction), draw(dtype), IN_AXES["all"])
+        assert_loop(make_step(reduction, strategy), draw(dtype), IN_AXES["all"])
 
 
-def simple_loss(hidden, weight, labels, reduction="mean"):
-    return linear_cross_entropy(hidden, weight, labels, reduction=reduction, **CHUNKS)
+@pytest.mark.parametrize("in_axes", ["shared head", "bias and weights alone", "other axes"])
+def test_batch_axes_in_one_pass(in_axes):
+    """Where the cotangent is one number for each problem."""
+    assert_loop(make_step("mean", "one_pass"), draw(), IN_AXES[in_axes])
 
 
-def test_nested():
+def simple_loss(hidden, weight, labels, **options):
+    return linear_cross_entropy(hidden, weight, labels, **options, **CHUNKS)
+
+
+@every_strategy
+def test_nested(strategy):
     """A batch of batches: the head differs along the outer axis, the tokens along both."""
     arrays = draw()
     hidden = jnp.stack([arrays["hidden"], -arrays["hidden"]])
     weight, labels = arrays["weight"][:2], arrays["labels"]
-    gradients = jax.value_and_grad(simple_loss, (0, 1))
+    gradients = jax.value_and_grad(functools.partial(simple_loss, strategy=strategy), (0, 1))
     inner = jax.vmap(gradients, in_axes=(0, None, 0))
     results = jax.jit(jax.vmap(inner, in_axes=(0, 0, None)))(hidden, weight, labels)
     for i, j in np.ndindex(2, BATCH):
@@ -116,12 +126,14 @@ def test_nested():
         assert_same(jax.tree.map(lambda array, at=(i, j): array[at], results), expected)
 
 
-def test_gradient_of_vmap_sums_over_a_shared_head():
+@every_strategy
+def test_gradient_of_vmap_sums_over_a_shared_head(strategy):
     arrays = draw()
     hidden, weight, labels = arrays["hidden"], arrays["weight"][0], arrays["labels"]
 
     def total(hidden, weight):
-        return jnp.sum(jax.vmap(simple_loss, in_axes=(0, None, 0))(hidden, weight, labels))
+        loss = functools.partial(simple_loss, strategy=strategy)
+        return jnp.sum(jax.vmap(loss, in_axes=(0, None, 0))(hidden, weight, labels))
 
     def loop(hidden, weight):
         return sum(simple_loss(hidden[i], weight, labels[i]) for i in range(BATCH))
@@ -140,12 +152,15 @@ def test_gradient_of_each_token():
     assert_same(jnp.sum(each, axis=0), jax.jit(of_sum)(hidden, weight, labels))
 
 
-@pytest.mark.parametrize(("argnums", "matmuls"), [((0, 1), 4), (0, 3), (1, 3)])
-def test_a_frozen_operand_stays_frozen(argnums, matmuls):
+@every_strategy
+@pytest.mark.parametrize(("argnums", "gradients"), [((0, 1), 2), (0, 1), (1, 1)])
+def test_a_frozen_operand_stays_frozen(argnums, gradients, strategy):
     arrays = draw()
-    gradient = jax.vmap(jax.grad(simple_loss, argnums), in_axes=(0, None, 0))
+    loss = functools.partial(simple_loss, strategy=strategy)
+    gradient = jax.vmap(jax.grad(loss, argnums), in_axes=(0, None, 0))
     hidden, weight, labels = arrays["hidden"], arrays["weight"][0], arrays["labels"]
-    assert count_matmuls(gradient, hidden, weight, labels) == matmuls
+    count = count_matmuls(gradient, hidden, weight, labels, one=(BATCH, 7, 8, 507))
+    assert count == {"two_pass": 2, "one_pass": 1}[strategy] + gradients
 
 
 @pytest.mark.parametrize("wrong", [507, -1])

@@ -17,6 +17,12 @@ class Allocations(NamedTuple):
     largest: int
     peak: int
     workspace: int
+    sizes: tuple[int, ...]
+    """of each allocation, in order"""
+
+    def at_least(self, size: int) -> int:
+        """How many allocations are as large as that."""
+        return sum(each >= size for each in self.sizes)
 
 
 def record_allocations(
@@ -35,7 +41,7 @@ def record_allocations(
         live += size
         peak = max(peak, live)
     returned = sum(result.untyped_storage().nbytes() for result in results)
-    return Allocations(largest=max(sizes), peak=peak, workspace=peak - returned)
+    return Allocations(max(sizes), peak, peak - returned, tuple(n for n in sizes if n > 0))
 
 
 def _sizes_in_order(events: list[dict[str, Any]]) -> list[int]:

@@ -32,6 +32,7 @@ OPTIONS["all"] = {
     "token_weight": TOKEN_WEIGHT,
 }
 every_dtype = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+every_strategy = pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
@@ -72,9 +73,10 @@ def gradients(loss, tensors):
     return torch.autograd.grad(loss, (hidden, weight, bias), cotangent)
 
 
+@every_strategy
 @every_option
 @every_dtype
-def test_error_is_that_of_the_standard_loss(dtype, options):
+def test_error_is_that_of_the_standard_loss(dtype, options, strategy):
     *arrays, bias = make_arrays()
     cotangent = np.linspace(-1, 2, NUM_TOKENS) if options.get("reduction") == "none" else -1.0
     given = {"bias": bias, "cotangent": cotangent, **options}
@@ -91,15 +93,17 @@ def test_error_is_that_of_the_standard_loss(dtype, options):
         }
 
     standard = errors(standard_linear_cross_entropy)
-    for name, error in errors(linear_cross_entropy, **CHUNKS).items():
+    for name, error in errors(linear_cross_entropy, strategy=strategy, **CHUNKS).items():
         limit = fair_error(standard[name], np.float32)
         assert error <= limit, f"{name} {error:.3g} > {limit:.3g}"
 
 
+@every_strategy
 @every_option
 @every_dtype
-def test_as_if_the_operands_were_rounded_before(dtype, options):
+def test_as_if_the_operands_were_rounded_before(dtype, options, strategy):
     """To the bit: the same tiles go into the same matmuls, and sums are float32 in both."""
+    options = options | {"strategy": strategy}
     tensors, rounded = make_tensors(), make_tensors(dtype, dtype, dtype)
     with autocast(dtype):
         loss = call(linear_cross_entropy, tensors, options | CHUNKS)
@@ -110,10 +114,11 @@ def test_as_if_the_operands_were_rounded_before(dtype, options):
         assert torch.equal(got.to(dtype), value)
 
 
+@every_strategy
 @every_option
 @every_dtype
-def test_backward_inside_and_outside(dtype, options):
-    results = []
+def test_backward_inside_and_outside(dtype, options, strategy):
+    results, options = [], options | {"strategy": strategy}
     for context in (autocast(dtype), contextlib.nullcontext()):
         tensors = make_tensors()
         with autocast(dtype):
@@ -124,6 +129,24 @@ def test_backward_inside_and_outside(dtype, options):
         assert torch.equal(inside, outside)
 
 
+@every_strategy
+@every_option
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16], ids=str)
+def test_to_float32_from_narrow_inputs(narrow, options, strategy):
+    """Wider operands than inputs: the gradients are float32 sums, rounded once."""
+    options = options | {"strategy": strategy}
+    tensors = make_tensors(narrow, narrow, narrow)
+    wide = [t.detach().float().requires_grad_() if t.is_floating_point() else t for t in tensors]
+    with autocast(torch.bfloat16):
+        # As on CUDA; `torch.autocast("cpu")` itself takes no float32.
+        torch.set_autocast_dtype("cpu", torch.float32)
+        loss = call(linear_cross_entropy, tensors, options | CHUNKS)
+    expected = call(linear_cross_entropy, wide, options | CHUNKS)
+    assert torch.equal(loss, expected)
+    for got, value in zip(gradients(loss, tensors), gradients(expected, wide), strict=True):
+        assert torch.equal(got, value.to(narrow))
+
+
 MIXED = {
     "a body's activations": (torch.bfloat16, torch.float32, torch.float32),
     "a narrow head": (torch.float32, torch.bfloat16, torch.float32),
@@ -132,19 +155,22 @@ MIXED = {
 }
 
 
+@every_strategy
 @pytest.mark.parametrize("dtypes", MIXED.values(), ids=MIXED)
 @every_dtype
-def test_inputs_may_differ_in_dtype(dtype, dtypes):
+def test_inputs_may_differ_in_dtype(dtype, dtypes, strategy):
     """Each gradient has the dtype of its input; the loss is float32."""
     tensors = make_tensors(*dtypes)
     with autocast(dtype):
-        loss = call(linear_cross_entropy, tensors, CHUNKS)
+        loss = call(linear_cross_entropy, tensors, CHUNKS | {"strategy": strategy})
     found = gradients(loss, tensors)
     assert loss.dtype == torch.float32
     assert tuple(gradient.dtype for gradient in found) == dtypes
 
     same = [t if t.dtype == torch.int64 else t.detach().to(dtype) for t in tensors]
-    assert torch.equal(loss, call(linear_cross_entropy, same, CHUNKS))
+    wide_tile = {"vocab_chunk": VOCAB_SIZE} if strategy == "one_pass" else {}
+    expected = call(linear_cross_entropy, same, CHUNKS | wide_tile)
+    torch.testing.assert_close(loss, expected, rtol=0 if strategy == "two_pass" else 1e-6, atol=0)
 
 
 @every_option
@@ -196,4 +222,5 @@ def test_no_copy_of_a_whole_input(argument, dtype, tmp_path):
 
     copy = inputs[argument].nbytes // 2
     assert peak(standard_linear_cross_entropy) >= copy  # it would have been seen
-    assert peak(linear_cross_entropy, vocab_chunk=64, token_chunk=64) < copy / 2
+    chunks = {"vocab_chunk": 64, "token_chunk": 64, "strategy": "two_pass"}
+    assert peak(linear_cross_entropy, **chunks) < copy / 2

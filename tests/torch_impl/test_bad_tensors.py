@@ -53,3 +53,10 @@ def test_another_device(name, function):
     arrays[name] = arrays[name].to("meta")
     with pytest.raises(ValueError, match=f"^{name}: expected device cpu, got meta$"):
         function(**arrays)
+
+
+def test_device_without_autocast():
+    """Shapes and dtypes alone, on the meta device."""
+    arrays = {name: array.to("meta") for name, array in make_arrays().items()}
+    loss = standard_linear_cross_entropy(**arrays, reduction="none")
+    assert (loss.shape, loss.dtype, loss.device.type) == ((3,), torch.float32, "meta")

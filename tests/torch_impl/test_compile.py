@@ -50,6 +50,13 @@ def test_value_and_gradients(options, vocab_axis):
     assert_same(results(compiled(function), arrays), results(function, arrays))
 
 
+@pytest.mark.parametrize("strategy", ["one_pass", "auto"])
+def test_other_strategies_have_two_passes(strategy):
+    arrays = make_arrays()
+    found = results(compiled(model(strategy=strategy)), arrays)
+    assert_same(found, results(model(strategy="two_pass"), arrays))
+
+
 def test_inductor(tmp_path):
     """Its tanh is not that of eager code, so to rounding; and no [N, V] either."""
     arrays = make_arrays(256, 4096)

@@ -28,8 +28,14 @@ class Model(nn.Module):
         return loss(hidden, self.head.weight, labels, bias=self.head.bias)
 
 
-def chunked(*arrays, **options):
-    return linear_cross_entropy(*arrays, **options, vocab_chunk=20, token_chunk=7)
+@pytest.fixture(params=["two_pass", "one_pass"])
+def chunked(request):
+    chunks = {"vocab_chunk": 20, "token_chunk": 7, "strategy": request.param}
+
+    def loss(*arrays, **options):
+        return linear_cross_entropy(*arrays, **options, **chunks)
+
+    return loss
 
 
 @pytest.fixture
@@ -81,7 +87,7 @@ def movement(model):
     return [(after - before).detach() for after, before in pairs]
 
 
-def test_steps_are_those_of_float32(data):
+def test_steps_are_those_of_float32(chunked, data):
     """As near to them as the standard loss comes with the same scaler, twice over."""
 
     def by_name(gradients, model):
@@ -105,7 +111,7 @@ def test_steps_are_those_of_float32(data):
 
 
 @pytest.mark.parametrize("scale", [2.0**-20, 2.0**10])
-def test_scale_changes_nothing_but_itself(data, scale):
+def test_scale_changes_nothing_but_itself(chunked, data, scale):
     """Powers of two are exact on the way in and out, in the float32 gradients of the head.
 
     Also one that pushes each logit gradient below what float16 can hold.
@@ -127,7 +133,7 @@ def too_large_a_weight(model):
 
 
 @pytest.mark.parametrize("overflow", [too_large_a_scale, too_large_a_weight])
-def test_an_overflow_skips_the_step(data, overflow):
+def test_an_overflow_skips_the_step(chunked, data, overflow):
     model = make_model()
     scale = overflow(model)
     before = [parameter.detach().clone() for parameter in model.parameters()]
@@ -137,7 +143,7 @@ def test_an_overflow_skips_the_step(data, overflow):
     assert scaler.get_scale() == scale * scaler.get_backoff_factor()
 
 
-def test_scale_comes_down_until_a_step_is_made(data):
+def test_scale_comes_down_until_a_step_is_made(chunked, data):
     _, model, scaler = train(chunked, data, scale=2.0**24, steps=20)
     assert scaler.get_scale() < 2.0**24
     assert all(step.isfinite().all() and step.any() for step in movement(model))

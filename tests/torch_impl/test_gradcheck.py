@@ -38,6 +38,7 @@ OPTIONS = {
         "token_weight": TOKEN_WEIGHT,
     },
 }
+every_strategy = pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
@@ -50,7 +51,18 @@ def make_inputs(vocab_axis=0):
 
 def loss(hidden, weight, bias, **options):
     labels = torch.tensor([0, 6, -100, 3, 6])
-    return linear_cross_entropy(hidden, weight, labels, bias=bias, **CHUNKS, **options)
+    options = {"strategy": "two_pass", **CHUNKS, **options}
+    return linear_cross_entropy(hidden, weight, labels, bias=bias, **options)
+
+
+@every_option
+@pytest.mark.parametrize("vocab_axis", [0, 1])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_gradcheck_of_one_pass(options, reduction, vocab_axis):
+    """Its first backward hands out sums, and the next computes them again, in another order."""
+    given = {"reduction": reduction, "vocab_axis": vocab_axis, "strategy": "one_pass", **options}
+    function = partial(loss, **given)
+    assert torch.autograd.gradcheck(function, make_inputs(vocab_axis), nondet_tol=1e-13)
 
 
 @every_option
@@ -62,17 +74,26 @@ def test_gradcheck(options, reduction, vocab_axis):
     assert torch.autograd.gradcheck(partial(loss, **given), make_inputs(vocab_axis))
 
 
+@every_strategy
 @every_option
-def test_gradgradcheck(options):
+def test_gradgradcheck(options, strategy):
     """A second derivative is an error under each option, and never a matrix of zeros."""
+    function = partial(loss, strategy=strategy, **options)
     with pytest.raises(RuntimeError, match="second derivatives are not supported"):
-        torch.autograd.gradgradcheck(partial(loss, **options), make_inputs())
+        torch.autograd.gradgradcheck(function, make_inputs())
 
 
-def test_recomputed_under_a_checkpoint():
+@every_strategy
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_recomputed_under_a_checkpoint(strategy, reentrant):
     """The loss in a checkpointed block: run twice, with the same gradient."""
-    inputs = make_inputs()
-    expected = torch.autograd.grad(loss(*inputs), inputs)
-    checkpointed = torch.utils.checkpoint.checkpoint(loss, *inputs, use_reentrant=False)
+    inputs, function = make_inputs(), partial(loss, strategy=strategy)
+    expected = torch.autograd.grad(function(*inputs), inputs)
+    run = partial(torch.utils.checkpoint.checkpoint, use_reentrant=reentrant)
+    checkpointed = run(function, *inputs)
+    if reentrant:  # it knows `backward` alone
+        checkpointed.backward()
+        assert all(torch.equal(array.grad, e) for array, e in zip(inputs, expected, strict=True))
+        return
     for one, other in zip(torch.autograd.grad(checkpointed, inputs), expected, strict=True):
         assert torch.equal(one, other)

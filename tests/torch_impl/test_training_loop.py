@@ -19,13 +19,15 @@ NUM_TOKENS, HIDDEN_DIM, VOCAB_SIZE = 12, 8, 50
 ONE_MATMUL = 2 * NUM_TOKENS * HIDDEN_DIM * VOCAB_SIZE
 CHUNKS = {"vocab_chunk": 20, "token_chunk": 5}
 INPUTS = ("hidden", "weight", "bias")
+RETAINED = {"none": {}, "all": {"label_smoothing": 0.1, "logit_softcap": 3.0, "z_loss": 0.1}}
 
 # A few hundred roundings of float64, as in test_chunk_sizes.py.
 ROUNDING = 1e-13
 
 
-@pytest.fixture
-def arrays():
+@pytest.fixture(params=["two_pass", "one_pass"])
+def arrays(request):
+    """And the strategy, which goes the same way as they do."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(VOCAB_SIZE, (NUM_TOKENS,), generator=generator)
     labels[::5] = -100
@@ -40,6 +42,7 @@ def arrays():
         "labels": labels,
         "class_weight": draw(VOCAB_SIZE).exp(),
         "token_weight": draw(NUM_TOKENS).exp(),
+        "strategy": request.param,
     }
 
 
@@ -55,18 +58,68 @@ def train(arrays, names=INPUTS):
     }
 
 
-def test_a_retained_graph_runs_backward_again(arrays):
-    once, twice = train(arrays), train(arrays)
-    call(once).backward()
-    loss = call(twice)
+@pytest.mark.parametrize("options", RETAINED.values(), ids=RETAINED)
+@pytest.mark.parametrize("narrow", [None, torch.bfloat16], ids=str)
+def test_a_retained_graph_runs_backward_again(arrays, options, narrow):
+    """Three times, each onto what is there: `.grad` is the first gradient that was handed out."""
+    if narrow is not None:
+        arrays |= {name: arrays[name].to(narrow) for name in INPUTS}
+    once, more = train(arrays), train(arrays)
+    call(once, **options).backward()
+    loss = call(more, **options)
     loss.backward(retain_graph=True)
     for name in INPUTS:
-        assert torch.equal(twice[name].grad, once[name].grad)
-    loss.backward()  # onto what is there
-    for name in INPUTS:
-        assert torch.equal(twice[name].grad, 2 * once[name].grad)
+        assert torch.equal(more[name].grad, once[name].grad)
+    for backwards, is_last in ((2, False), (3, True)):
+        loss.backward(retain_graph=not is_last)
+        for name in INPUTS:
+            found, expected = more[name].grad.double(), backwards * once[name].grad.double()
+            limit = ROUNDING if narrow is None else 4 * torch.finfo(narrow).eps
+            assert relative_error(found.numpy(), expected.numpy()) < limit, name
     with pytest.raises(RuntimeError, match="second time"):
         loss.backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_a_gradient_that_was_handed_out_is_the_callers(arrays, dtype):
+    """No later backward changes it, and what is done to it changes no later backward."""
+    arrays |= {name: arrays[name].to(dtype) for name in INPUTS}
+    inputs = train(arrays)
+    loss, leaves = call(inputs), [inputs[name] for name in INPUTS]
+
+    def gradients(cotangent):
+        cotangent = torch.tensor(cotangent, dtype=loss.dtype)
+        return torch.autograd.grad(loss, leaves, cotangent, retain_graph=True)
+
+    first = gradients(1.0)
+    copies = [gradient.clone() for gradient in first]
+    other, again = gradients(-3.0), gradients(1.0)
+    for gradient, copy in zip(first, copies, strict=True):
+        assert torch.equal(gradient, copy)
+        gradient.fill_(torch.nan)
+    last = gradients(1.0)
+    room = 4 * torch.finfo(dtype).eps
+    for copy, scaled, *same in zip(copies, other, again, last, strict=True):
+        for found, factor in ((scaled, -3.0), *((gradient, 1.0) for gradient in same)):
+            expected = factor * copy.double()
+            assert relative_error(found.double().numpy(), expected.numpy()) < room
+
+
+def test_the_gradient_of_one_weight_from_two_losses(arrays):
+    """Both add to one `.grad`, which is the first one's sum."""
+    both, each = train(arrays), train(arrays)
+    losses = call(both), call(both, label_smoothing=0.5)
+    for loss in losses:
+        loss.backward(retain_graph=True)
+    losses[0].backward()
+    expected = []
+    for options in ({}, {"label_smoothing": 0.5}):
+        inputs = train(arrays)
+        call(inputs, **options).backward()
+        expected.append(inputs["weight"].grad)
+    found, total = both["weight"].grad, 2 * expected[0] + expected[1]
+    assert relative_error(found.numpy(), total.numpy()) < ROUNDING
+    assert each["weight"].grad is None
 
 
 @pytest.mark.parametrize("micro_batch", [1, 5, NUM_TOKENS])
@@ -92,9 +145,8 @@ def test_evaluation(arrays, mode, return_aux):
     expected = call(arrays, return_aux=return_aux)
     kept, results = [], []
     with mode(), torch.autograd.graph.saved_tensors_hooks(kept.append, lambda tensor: tensor):
-        assert count_flops(lambda: results.append(call(arrays, return_aux=return_aux))) == (
-            ONE_MATMUL
-        )
+        flops = count_flops(lambda: results.append(call(arrays, return_aux=return_aux)))
+    assert flops == ONE_MATMUL * int((arrays["labels"] != -100).sum()) / NUM_TOKENS
     loss, expected = (results[0][0], expected[0]) if return_aux else (results[0], expected)
     assert torch.equal(loss, expected.detach())
     assert not loss.requires_grad
@@ -102,7 +154,10 @@ def test_evaluation(arrays, mode, return_aux):
 
 
 def test_what_is_kept_for_the_backward(arrays):
-    """The inputs themselves and a few numbers a token: no copy, no gradient, no logits."""
+    """The inputs themselves and a few numbers a token: no copy, no logits.
+
+    One pass keeps its gradients beside them, where these hooks do not look.
+    """
     arrays = train(arrays)
     kept = []
 
@@ -112,7 +167,11 @@ def test_what_is_kept_for_the_backward(arrays):
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         call(arrays)
-    given = {array.untyped_storage().data_ptr() for array in arrays.values()}
+    given = {
+        array.untyped_storage().data_ptr()
+        for array in arrays.values()
+        if isinstance(array, torch.Tensor)
+    }
     own = [tensor for tensor in kept if tensor.untyped_storage().data_ptr() not in given]
     assert arrays["weight"].untyped_storage().data_ptr() in {
         tensor.untyped_storage().data_ptr() for tensor in kept
@@ -150,10 +209,12 @@ def test_tied_to_an_embedding_through_a_body(arrays, vocab_axis):
         head = embedding.weight if vocab_axis == 0 else embedding.weight.T
         hidden = torch.tanh(embedding(tokens))
         function(hidden, head, labels, vocab_axis=vocab_axis, **chunks).backward()
+        assert embedding.weight.grad.shape == embedding.weight.shape
         return embedding.weight.grad.numpy()
 
     expected = gradient(standard_linear_cross_entropy)
-    assert relative_error(gradient(linear_cross_entropy, **CHUNKS), expected) < ROUNDING
+    chunks = CHUNKS | {"strategy": arrays["strategy"]}
+    assert relative_error(gradient(linear_cross_entropy, **chunks), expected) < ROUNDING
 
 
 def test_part_of_a_larger_loss(arrays):
@@ -185,7 +246,7 @@ def test_aux_has_no_buffer_of_the_vocabulary(tmp_path):
     labels = torch.arange(4)
 
     def step():
-        chunks = {"vocab_chunk": 64, "token_chunk": 4}
+        chunks = {"vocab_chunk": 64, "token_chunk": 4, "strategy": "two_pass"}
         loss, aux = linear_cross_entropy(hidden, weight, labels, return_aux=True, **chunks)
         return loss, *aux, *torch.autograd.grad(loss, hidden)
 

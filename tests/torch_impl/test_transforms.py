@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.func import grad, hessian, jacfwd, jacrev, vjp, vmap
 
-from torch_impl import linear_cross_entropy
+from torch_impl import linear_cross_entropy, standard_linear_cross_entropy
 
 BATCH, NUM_TOKENS, HIDDEN_DIM, VOCAB_SIZE = 3, 5, 4, 7
 CHUNKS = {"vocab_chunk": 3, "token_chunk": 2}
@@ -116,6 +116,19 @@ def test_gradient_of_a_batch(in_dims):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_empty_batch_of_full_logits(reduction):
+    def loss(*arrays):
+        *three, bias, class_weight, token_weight = arrays
+        weights = {"class_weight": class_weight, "token_weight": token_weight}
+        return standard_linear_cross_entropy(*three, bias=bias, **weights, reduction=reduction)
+
+    expected = (0, NUM_TOKENS) if reduction == "none" else (0,)
+    assert vmap(loss)(*make_arrays(0)).shape == expected
+    found = vmap(grad(lambda *arrays: loss(*arrays).sum(), argnums=1))(*make_arrays(0))
+    assert found.shape == (0, VOCAB_SIZE, HIDDEN_DIM)
+
+
 def test_nested_batches():
     arrays = make_arrays(2, BATCH)
     found = vmap(vmap(GRADIENT))(*arrays)
@@ -181,6 +194,17 @@ def test_vjp(reduction):
     assert_same(tuple(found), expected)
     assert not grad_class_weight.any()  # a constant of the loss
     assert not grad_token_weight.any()
+
+
+@pytest.mark.parametrize("strategy", ["one_pass", "auto"])
+def test_other_strategies_have_two_passes(strategy):
+    """Not only those of a mean of `torch.func.grad`, but of batches of it."""
+    given = partial(loss_of, strategy=strategy)
+    expected = grad(partial(loss_of, strategy="two_pass"), argnums=(0, 1, 3))(*make_arrays())
+    assert_same(grad(given, argnums=(0, 1, 3))(*make_arrays()), expected)
+    batch = tuple(array[None] for array in make_arrays())
+    found = vmap(grad(given, argnums=(0, 1, 3)))(*batch)
+    assert_same(tuple(rows[0] for rows in found), expected)
 
 
 def test_aux_beside_a_gradient():

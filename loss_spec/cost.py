@@ -1,0 +1,93 @@
+"""How long a strategy takes with tiles of some size, as far as that decides between them.
+
+A roofline: the floating-point operations, less efficient in small tiles; and the bytes of
+weight and dW that go by again for every block of tokens, or of hidden for every chunk of
+the vocabulary. In units of bytes moved, so that one number describes a device.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from loss_spec.problem import DTYPE_BYTES, Problem
+from loss_spec.workspace import Backend, Needs, Tiling
+
+
+def flops(problem: Problem, strategy: str, needs: Needs) -> int:
+    """Of the matmuls of loss and gradients; a multiply-add is two."""
+    products = 1 + needs.hidden + needs.weight
+    if strategy == "two_pass" and any(needs):
+        products += 1
+    return 2 * products * problem.num_tokens * problem.vocab_size * problem.hidden_dim
+
+
+def rest_block(token_chunk: int) -> int:
+    """Tokens a block, in JAX, where there are too few for one of `token_chunk`.
+
+    Its shapes are static, and what a block has no tokens for is computed all the same.
+    """
+    quarter, rest = divmod(token_chunk, 4)
+    return token_chunk if rest or quarter < _SMALLEST_REST else quarter
+
+
+# Matmuls of fewer rows are slow.
+_SMALLEST_REST = 128
+
+
+class Machine(NamedTuple):
+    """What decides how large tiles should be; bytes are of memory that goes by."""
+
+    flops_per_byte: float
+    """that it does while a byte goes by"""
+    half_classes: int
+    """the width of a tile at which a matmul and what goes with it run at half their speed"""
+    per_logit: float
+    """bytes for each logit, each time there are logits"""
+    per_kept_logit: float
+    """the same where the logits of all classes are kept"""
+    per_weight: float
+    """bytes for each number of the weight, for every block of tokens"""
+    per_hidden: float
+    """bytes for each number of hidden, for every chunk of the vocabulary"""
+    cache_bytes: float = float("inf")
+    """of a tile that does not go by"""
+
+
+# Fitted to `results/cpu-2-cores/tune`. For a GPU a guess, until one has been measured.
+_CPU_CACHE = 12 * 2**20
+_MACHINES = {
+    ("torch", "cpu", "wide"): Machine(18, 16, 2, 2, 16, 12, _CPU_CACHE),
+    ("torch", "cpu", "narrow"): Machine(75, 16, 18, 43, 75, 26, _CPU_CACHE),
+    ("jax", "cpu", "wide"): Machine(16, 32, 2, 2, 16, 12, _CPU_CACHE),
+    ("jax", "cpu", "narrow"): Machine(35, 32, 11, 70, 40, 80, _CPU_CACHE),
+}
+_GPU = Machine(200, 256, 8, 8, 12, 10)
+
+# Of a logit that leaves the cache: written, and read again by the passes and the matmuls.
+_SPILLED_BYTES = 16
+
+
+def cost(problem: Problem, tiling: Tiling, needs: Needs, backend: Backend) -> float:
+    """Comparable between tilings of one problem, and not a time."""
+    item = DTYPE_BYTES[problem.dtype]
+    is_one_pass, is_narrow = tiling.strategy == "one_pass", item < 4
+    width = "narrow" if is_narrow and not backend.widens else "wide"
+    machine = _MACHINES.get((backend.framework, backend.device, width), _GPU)
+    n, v, d = max(problem.num_tokens, 1), problem.vocab_size, problem.hidden_dim
+    t, c = min(tiling.token_chunk, n), min(tiling.vocab_chunk, v)
+    blocks, chunks = -(-n // t), -(-v // c)
+
+    arithmetic = flops(problem, tiling.strategy, needs) / machine.flops_per_byte
+    arithmetic *= 1 + machine.half_classes / c
+    if backend.framework == "jax":
+        arithmetic *= -(-n // rest_block(t)) * rest_block(t) / n
+    if is_one_pass:
+        logits = machine.per_kept_logit
+    else:
+        spilled = max(0.0, 1 - machine.cache_bytes / (t * c * max(item, 4)))
+        logits = (1 + any(needs)) * (machine.per_logit + spilled * _SPILLED_BYTES)
+    moved = blocks * v * d * machine.per_weight
+    is_torch = backend.framework == "torch"
+    if (is_narrow and is_torch) or (not is_one_pass and (is_narrow or is_torch)):
+        moved += any(needs) * chunks * n * d * machine.per_hidden
+    return arithmetic + n * v * logits + moved
