@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from harness.presets import Preset
-from harness.variants import VARIANTS, Variant
+from harness.variants import EVERY_VARIANT, Variant
 from loss_spec import DTYPE_BYTES
 
 
@@ -59,9 +59,14 @@ class Case:
     variant: str
     target: str
     is_loss: bool
-    options: dict[str, int]
+    options: dict[str, int | str]
+    plan_target: str | None
+    labels_dtype: str
+    not_on_cpu: str
     shape: Shape
     measurement: Measurement
+    is_repetition: bool = False
+    """Whether the same case stands earlier in the run: what differs between them is drift."""
 
     @property
     def case_id(self) -> str:
@@ -70,9 +75,11 @@ class Case:
         parts = [
             f"{self.framework}-{self.variant}-{shape.dtype}-b{shape.batch_size}-s{shape.seq_len}"
             f"-d{shape.hidden_dim}-v{shape.vocab_size}-seed{shape.seed}",
-            *(f"{name}{size}" for name, size in self.options.items()),
+            # A strategy is what the variant is called.
+            *(f"{name}{value}" for name, value in self.options.items() if name != "strategy"),
             *([f"ignored{shape.ignored_fraction:g}"] if shape.ignored_fraction else []),
             *([f"limit{limit:g}gib"] if limit is not None else []),
+            *(["again"] if self.is_repetition else []),
         ]
         return "-".join(parts)
 
@@ -90,6 +97,32 @@ class Case:
         )
 
 
+def make_case(
+    framework: str,
+    name: str,
+    shape: Shape,
+    measurement: Measurement,
+    options: dict[str, int],
+    *,
+    is_repetition: bool = False,
+) -> Case:
+    """A case of a variant that the framework has; options that it does not take are left out."""
+    variant = EVERY_VARIANT[name]
+    return Case(
+        framework=framework,
+        variant=name,
+        target=variant.targets[framework],
+        is_loss=variant.is_loss,
+        options={**dict(variant.settled), **_taken(variant, options)},
+        plan_target=variant.plans.get(framework),
+        labels_dtype=variant.labels_dtype,
+        not_on_cpu=variant.not_on_cpu,
+        shape=shape,
+        measurement=measurement,
+        is_repetition=is_repetition,
+    )
+
+
 def make_cases(
     *,
     frameworks: Sequence[str],
@@ -101,26 +134,22 @@ def make_cases(
     measurement: Measurement,
 ) -> list[Case]:
     """All cases of a sweep: shape by shape, so that what is compared runs close together."""
-    return [
-        Case(
-            framework=framework,
-            variant=name,
-            target=VARIANTS[name].targets[framework],
-            is_loss=VARIANTS[name].is_loss,
-            options=_taken(VARIANTS[name], options),
-            shape=Shape(
-                batch_size=preset.batch_size,
-                seq_len=preset.seq_len,
-                hidden_dim=preset.hidden_dim,
-                vocab_size=vocab_size,
-                dtype=preset.dtype,
-                ignored_fraction=ignored_fraction,
-                seed=seed,
-            ),
-            measurement=measurement,
+    shapes = [
+        Shape(
+            batch_size=preset.batch_size,
+            seq_len=preset.seq_len,
+            hidden_dim=preset.hidden_dim,
+            vocab_size=vocab_size,
+            dtype=preset.dtype,
+            ignored_fraction=ignored_fraction,
+            seed=seed,
         )
-        for vocab_size, framework, name in product(preset.vocab_sizes, frameworks, variants)
-        if framework in VARIANTS[name].targets
+        for vocab_size in preset.vocab_sizes
+    ]
+    return [
+        make_case(framework, name, shape, measurement, options)
+        for shape, framework, name in product(shapes, frameworks, variants)
+        if framework in EVERY_VARIANT[name].targets
     ]
 
 

@@ -39,8 +39,10 @@ def new_record(case: Case, run_id: str) -> dict[str, Any]:
         "hidden_dim": shape.hidden_dim,
         "vocab_size": shape.vocab_size,
         "options": {
+            "strategy": case.options.get("strategy"),
             "vocab_chunk": case.options.get("vocab_chunk"),
             "token_chunk": case.options.get("token_chunk"),
+            "memory_budget": case.options.get("memory_budget"),
             "ignored_fraction": shape.ignored_fraction,
             "seed": shape.seed,
             "warmup": measurement.warmup,
@@ -48,6 +50,7 @@ def new_record(case: Case, run_id: str) -> dict[str, Any]:
             "timeout_s": measurement.timeout_s,
             "memory_limit_gib": measurement.memory_limit_gib,
         },
+        "plan": None,
         "timing": None,
         "memory": None,
         "numerics": None,

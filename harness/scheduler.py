@@ -42,7 +42,7 @@ def run_case(
         result["device"] = found["device"]
         result["environment"] |= {"gpu": found["gpu"], "threads": found["threads"]}
         result["environment"]["versions"] = {**host["versions"], **found["versions"]}
-    for name in ("timing", "memory", "numerics"):
+    for name in ("plan", "timing", "memory", "numerics"):
         result[name] = sections.get(name)
 
     failure = sections.get("failure")

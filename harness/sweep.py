@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -31,8 +31,25 @@ from harness.store import RunStore
 INTERRUPTED = 130
 
 
-def run_sweep(cases: Sequence[Case], store: RunStore, console: Console) -> int:
-    """Runs what has no record yet; returns the exit status.
+Show = Callable[[list[dict[str, Any]], RunStore, Console], None]
+
+
+def show_report(results: list[dict[str, Any]], store: RunStore, console: Console) -> None:
+    """How a run closes: the report on disk, the table on the terminal."""
+    from harness.report import write_report  # matplotlib is slow to load: not before it is wanted
+    from harness.report.tables import closing_table
+
+    report = write_report(results, store.directory, store.command)
+    console.print(closing_table(results))
+    console.print(f"records   {store.directory / 'records.jsonl'}", soft_wrap=True)
+    console.print(f"summary   {store.directory / 'summary.md'}", soft_wrap=True)
+    console.print(f"report    {report}", soft_wrap=True)
+
+
+def run_sweep(
+    cases: Sequence[Case], store: RunStore, console: Console, show: Show = show_report
+) -> int:
+    """Runs what has no record yet, shows what came of it; returns the exit status.
 
     After an interrupt the report shows what was measured, and `--resume` goes on.
     """
@@ -47,7 +64,7 @@ def run_sweep(cases: Sequence[Case], store: RunStore, console: Console) -> int:
 
     results = store.records()
     if results:
-        _show_report(results, store, console)
+        show(results, store, console)
     if interrupted:
         missing = len(cases) - len({result["case_id"] for result in results})
         console.print(f"interrupted with {missing} cases to go: repeat the command with --resume")
@@ -101,7 +118,13 @@ def _reference(case: Case, references: dict[Shape, Path], scratch: str) -> Path:
 
 
 def _label(case: Case) -> str:
-    return f"{case.framework} {case.variant} V={case.shape.vocab_size:,}"
+    return f"{case.framework} {_variant(case)} V={case.shape.vocab_size:,}"
+
+
+def _variant(case: Case) -> str:
+    """The variant with the options that were given it, shortly."""
+    shown = [f"{name}={value}" for name, value in case.options.items() if name != "strategy"]
+    return " ".join([case.variant, *shown])
 
 
 def _line(case: Case, result: dict[str, Any]) -> str:
@@ -110,7 +133,7 @@ def _line(case: Case, result: dict[str, Any]) -> str:
     status = result["status"]
     parts = [
         f"[{style.get(status, 'red')}]{status:<11}[/]",
-        f"{case.framework:<5} {case.variant:<9} N={case.shape.num_tokens:,} "
+        f"{case.framework:<5} {_variant(case):<9} N={case.shape.num_tokens:,} "
         f"D={case.shape.hidden_dim:,} V={case.shape.vocab_size:,} {case.shape.dtype}",
     ]
     if result["timing"] and result["timing"]["step_s"]:
@@ -121,17 +144,6 @@ def _line(case: Case, result: dict[str, Any]) -> str:
         first_line = (result["error"]["message"].splitlines() or [""])[0]
         parts.append(escape(f"{result['error']['type']}: {first_line[:160]}"))
     return "  ".join(parts)
-
-
-def _show_report(results: list[dict[str, Any]], store: RunStore, console: Console) -> None:
-    from harness.report import write_report  # matplotlib is slow to load: not before it is wanted
-    from harness.report.tables import closing_table
-
-    report = write_report(results, store.directory, store.command)
-    console.print(closing_table(results))
-    console.print(f"records   {store.directory / 'records.jsonl'}", soft_wrap=True)
-    console.print(f"summary   {store.directory / 'summary.md'}", soft_wrap=True)
-    console.print(f"report    {report}", soft_wrap=True)
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from harness.workload import UnavailableError
@@ -18,14 +20,44 @@ class UnsupportedError(Exception):
 def load_target(target: str) -> Callable[..., Any]:
     """The function that "module:function" names.
 
-    Raises `UnavailableError` when a package that it needs is not installed. Any other
-    failure to import is a defect and goes up as it is.
+    Raises `UnavailableError` when a package that it needs is not installed, and when it
+    is other people's and cannot be imported. Where ours fails otherwise, that is a defect
+    and goes up as it is.
     """
     module_name, _, function_name = target.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        return getattr(_import(module_name), function_name)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in _OURS:
+        if _is_ours(error.name or ""):
             raise
         raise UnavailableError(f"{target} needs {error.name}, which is not installed") from error
-    return getattr(module, function_name)
+    except Exception as error:
+        if _is_ours(module_name):
+            raise
+        raise UnavailableError(f"{target} cannot be imported: {in_one_line(error)}") from error
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error is, and the first line of what it says."""
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first_line[:200]}"
+
+
+def _is_ours(module_name: str) -> bool:
+    return module_name.partition(".")[0] in _OURS
+
+
+def _import(module_name: str) -> ModuleType:
+    found = _attempt(module_name)
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+@functools.cache
+def _attempt(module_name: str) -> ModuleType | Exception:
+    """Once: a second attempt at a broken package may get further, and fail otherwise."""
+    try:
+        return importlib.import_module(module_name)
+    except Exception as error:
+        return error

@@ -81,12 +81,16 @@ def _measure(case: Case, backend: Any, reference_directory: Path, send: Send) ->
             "versions": backend.versions(),
         },
     )
+    if device == "cpu" and case.not_on_cpu:
+        raise UnavailableError(case.not_on_cpu)
     limit_bytes = None
     if measurement.memory_limit_gib is not None:
         limit_bytes = int(measurement.memory_limit_gib * 2**30)
         if device == "gpu":
             backend.limit_device_memory(limit_bytes)
     workload = backend.build(case, inputs_of(case.shape), device)
+    if workload.plan is not None:
+        send("plan", workload.plan)
 
     host_limit = limit_bytes if device == "cpu" else None
     # The probes need memory of their own, so they measure what has already fitted.

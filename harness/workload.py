@@ -22,6 +22,7 @@ class Workload:
     - `measure_memory()`: runs what it needs; None for a variant that is no loss.
     - `to_numpy(array)`: an output of `step` as a NumPy array of the same dtype.
     - `compile_s`: what the compiler took, None without one.
+    - `plan`: what the loss says beforehand, None for one that is mute.
     """
 
     step: Callable[[], tuple[Any, ...]]
@@ -30,3 +31,4 @@ class Workload:
     to_numpy: Callable[[Any], Any]
     inputs_bytes: int
     compile_s: float | None
+    plan: dict[str, Any] | None = None

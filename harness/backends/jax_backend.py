@@ -13,6 +13,7 @@ from harness.cases import Case
 from harness.environment import usable_cores
 from harness.memory import buffer_assignment, device_stats
 from harness.memory.figures import MemoryFigures
+from harness.plans import plan_of_loss
 from harness.targets import load_target
 from harness.workload import UnavailableError, Workload
 from loss_spec.inputs import Inputs
@@ -105,6 +106,7 @@ def build(case: Case, inputs: Inputs, device: str) -> Workload:
         to_numpy=np.asarray,
         inputs_bytes=sum(array.nbytes for array in arrays),
         compile_s=compile_s,
+        plan=plan_of_loss(case, *arrays),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from harness.cases import Case
 from harness.memory import allocator_events, cuda_allocator
 from harness.memory.figures import MemoryFigures
+from harness.plans import plan_of_loss
 from harness.targets import load_target
 from harness.workload import UnavailableError, Workload
 from loss_spec.inputs import Inputs
@@ -49,6 +50,8 @@ def build(case: Case, inputs: Inputs, device: str) -> Workload:
     target = load_target(case.target)
     torch_device = "cuda" if device == "gpu" else "cpu"
     hidden, weight, labels = (to_tensor(array).to(torch_device) for array in inputs)
+    if case.labels_dtype:
+        labels = labels.to(getattr(torch, case.labels_dtype))
     wait = torch.cuda.synchronize if device == "gpu" else _nothing
     inputs_bytes = hidden.nbytes + weight.nbytes + labels.nbytes
 
@@ -102,6 +105,7 @@ def build(case: Case, inputs: Inputs, device: str) -> Workload:
         to_numpy=to_numpy,
         inputs_bytes=inputs_bytes,
         compile_s=None,
+        plan=plan_of_loss(case, hidden, weight, labels),
     )
 
 

@@ -81,6 +81,8 @@ def main(arguments: Sequence[str]) -> int:
     records = store.records()
     for table in matrix.tables(records):
         console.print(table)
+    if missing := matrix.missing(records):
+        console.print("\n".join(["Not here:", *missing, ""]), markup=False)
     console.print(matrix.RULE)
     path = store.directory / "matrix.md"
     path.write_text(f"# Conformance\n\n```\n{command}\n```\n\n{matrix.markdown(records)}")

@@ -94,6 +94,7 @@ def _labels() -> dict[str, Make]:
 
 def _extremes() -> dict[str, Make]:
     make = partial(partial, hard.plain, reduction="none")
+    certain = hard.certain_and_a_few_open
     return {
         "activations x 30, bfloat16": make(dtype="bfloat16", hidden_scale=30.0),
         "activations x 1000, bfloat16": make(dtype="bfloat16", hidden_scale=1000.0),
@@ -102,6 +103,9 @@ def _extremes() -> dict[str, Make]:
         "logits of 1e4, all options": make(hidden_scale=1e4, **_ALL_OPTIONS),
         "all logits shifted by 1e4": partial(hard.shifted_logits, "float32"),
         "classes masked by -inf": hard.masked_classes,
+        "certain tokens, logit_scale": partial(certain, 1e4, logit_scale=0.37),
+        "certain tokens, logit_scale < 0": partial(certain, 1e4, logit_scale=-0.37),
+        "certain tokens, logit_softcap": partial(certain, 40.0, logit_softcap=30.0),
         "softcap 1, logits at -300, V=300": partial(hard.capped_far_below, 300),
         "softcap 1, logits at -300, V=507": partial(hard.capped_far_below, 507),
         "V=2049": partial(hard.large, num_tokens=16, hidden_dim=32, vocab_size=2049),

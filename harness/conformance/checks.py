@@ -39,7 +39,10 @@ def gradients(adapter: Any, target: Any, problem: Problem, answer: Answer) -> Ve
     """Loss, gradients and aux are within the rule."""
     loss, aux, pull = adapter.differentiate(target, problem, **problem.chunks)
     grads = pull(problem.cotangent, again=False)
-    return _judged({"loss": loss, **_named(grads), **_aux(aux)}, answer)
+    verdict = _judged({"loss": loss, **_named(grads), **_aux(aux)}, answer)
+    if verdict.status == RIGHT and aux is not None and (mistake := aux_mistake(aux, answer)):
+        return Verdict(WRONG, mistake)
+    return verdict
 
 
 def functional(adapter: Any, target: Any, problem: Problem, answer: Answer) -> Verdict:
@@ -148,6 +151,22 @@ def _named(grads: dict[str, Array]) -> dict[str, Array]:
 
 def _aux(aux: Any) -> dict[str, Array]:
     return {} if aux is None else {"logsumexp": aux.logsumexp, "log_prob": aux.log_prob}
+
+
+def aux_mistake(aux: Any, answer: Answer) -> str:
+    """What is wrong with the whole numbers of `LossAux`, which no rounding excuses; or nothing."""
+    assert answer.best is not None
+    counted = answer.best.any(axis=-1)
+    if aux.prediction.shape != counted.shape:
+        return f"prediction: shape {list(aux.prediction.shape)}, not {list(counted.shape)}"
+    classes = np.arange(answer.best.shape[-1])
+    is_named = (aux.prediction[..., None] == classes) & answer.best
+    right = np.where(counted, is_named.any(axis=-1), aux.prediction == -1)
+    if not right.all():
+        return f"prediction: {np.sum(~right)} of {right.size} tokens"
+    if aux.num_tokens != counted.sum():
+        return f"num_tokens: {aux.num_tokens}, not {counted.sum()}"
+    return ""
 
 
 def _direction(problem: Problem) -> dict[str, Array]:

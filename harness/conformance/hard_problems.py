@@ -113,6 +113,20 @@ def confident_tokens() -> Problem:
     return problem.but(hidden=hidden * (60 / np.sum(hidden**2, axis=1, keepdims=True)))
 
 
+def certain_and_a_few_open(logit: float, **options: Any) -> Problem:
+    """Most labels are certain, at a logit of `logit`; all gradient comes from the others.
+
+    A loss that rounds a scaled logit in one place and not in another has probabilities of
+    1.001 for the certain ones, and their gradients bury the rest. Several tiles each way.
+    """
+    problem = plain(num_tokens=600, hidden_dim=64, vocab_size=5000, **options)
+    certain = np.arange(600) % 20 > 0
+    directions = problem.weight[problem.labels[certain]]
+    scale = logit / problem.options.get("logit_scale", 1.0)
+    problem.hidden[certain] = directions * (scale / np.sum(directions**2, axis=1, keepdims=True))
+    return problem.but(chunks={"vocab_chunk": 1024, "token_chunk": 256})
+
+
 def not_finite(value: float) -> Problem:
     problem = plain(reduction="none")
     problem.hidden[4, 5] = value

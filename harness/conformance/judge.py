@@ -9,7 +9,7 @@ from typing import Any
 from harness.conformance.cases import ConformanceCase
 from harness.conformance.checks import CHECKS, RAISES, UNAVAILABLE, UNSUPPORTED, Verdict
 from harness.conformance.problem import Answer, Problem
-from harness.targets import UnsupportedError
+from harness.targets import UnsupportedError, in_one_line
 from harness.workload import UnavailableError
 from loss_spec import LossOptions
 
@@ -31,8 +31,7 @@ def judge(
     except UnavailableError as error:
         return Verdict(UNAVAILABLE, str(error))
     except Exception as error:
-        first_line = (str(error).strip().splitlines() or [""])[0]
-        return Verdict(RAISES, f"{type(error).__name__}: {first_line[:200]}")
+        return Verdict(RAISES, in_one_line(error))
 
 
 def accepted(problem: Problem, target: Callable[..., Any]) -> Problem:

@@ -21,7 +21,8 @@ RULE = (
     "NumPy's: sums in float32; logits, their gradients and the results rounded to the dtype; a "
     "sum or mean of losses at least as far off as independent errors of its tokens make it. For "
     "float64 inputs the limit is 1e-12. A label that is no class is right as an error or NaN; a "
-    "derivative of another kind is right within 1e-6 of central differences, or as an error. "
+    "derivative of another kind is right within 1e-6 of central differences, or as an error. A "
+    "prediction is right if no class has a larger logit, but for rounding. "
     "wrong: the worst figure and its error. raises: an exception, or the process died. "
     "unsupported: no such option. unavailable: cannot run here."
 )
@@ -30,9 +31,8 @@ _STYLES = {RIGHT: "green", WRONG: "bold red", RAISES: "red", UNSUPPORTED: "brigh
 
 
 def tables(records: Sequence[Record]) -> Iterator[Table]:
-    """One table a framework, for the terminal."""
-    for framework in _frameworks(records):
-        columns = _columns(records, framework)
+    """One table a framework of which anything runs here, for the terminal."""
+    for framework, columns in _frameworks(records):
         table = Table(title=framework, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("case", overflow="fold")
         for variant in columns:
@@ -48,18 +48,27 @@ def markdown(records: Sequence[Record]) -> str:
     """The same with what is behind every cell that is not right."""
     versions = records[0]["environment"]["versions"]
     parts = [", ".join(f"{name} {number}" for name, number in versions.items()), RULE]
-    for framework in _frameworks(records):
-        columns = _columns(records, framework)
+    for framework, columns in _frameworks(records):
         lines = [_line(["case", *columns]), _line(["---"] * (len(columns) + 1))]
         for name in CASES:
             lines.append(_line([name, *(_text(cells[name]) for cells in columns.values())]))
         scores = [f"**{_score(cells)}**" for cells in columns.values()]
         lines.append(_line(["**right, of those supported**", *scores]))
         parts += [f"## {framework}", "\n".join(lines)]
-    if missing := list(dict.fromkeys(_missing(records))):
-        parts += ["## Not here", "\n".join(missing)]
+    if lines := missing(records):
+        parts += ["## Not here", "\n".join(lines)]
     parts += ["## Details", "\n".join(_details(records)), "## Known mistakes", _known()]
     return "\n\n".join(parts) + "\n"
+
+
+def missing(records: Sequence[Record]) -> list[str]:
+    """What cannot run here, and why: one line for all cases with the same words."""
+    lines = (
+        f"- {record['framework']} {record['variant']}: {record['detail']}"
+        for record in records
+        if record["status"] == UNAVAILABLE
+    )
+    return list(dict.fromkeys(lines))
 
 
 def _details(records: Sequence[Record]) -> Iterator[str]:
@@ -73,18 +82,15 @@ def _details(records: Sequence[Record]) -> Iterator[str]:
         yield f"- {who}: {detail} ({'; '.join(names)})"
 
 
-def _missing(records: Sequence[Record]) -> Iterator[str]:
-    for record in records:
-        if record["status"] == UNAVAILABLE:
-            yield f"- {record['framework']} {record['variant']}: {record['detail']}"
-
-
 def _known() -> str:
     return "\n".join(f"- {case.name}: {case.after}" for case in CASES.values() if case.after)
 
 
-def _frameworks(records: Sequence[Record]) -> list[str]:
-    return list(dict.fromkeys(record["framework"] for record in records))
+def _frameworks(records: Sequence[Record]) -> Iterator[tuple[str, dict[str, dict[str, Record]]]]:
+    """Each with its columns, less those that have none."""
+    for framework in dict.fromkeys(record["framework"] for record in records):
+        if columns := _columns(records, framework):
+            yield framework, columns
 
 
 def _columns(records: Sequence[Record], framework: str) -> dict[str, dict[str, Record]]:

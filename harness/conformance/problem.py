@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import ml_dtypes  # NumPy's own finfo does not know bfloat16
 import numpy as np
 
 from loss_spec.inputs import make_inputs, numpy_dtype
@@ -118,14 +119,17 @@ class Answer(NamedTuple):
 
     exact: dict[str, Array]
     standard_errors: dict[str, float]
+    best: Array | None = None
+    """[..., V] bool: the classes that a prediction may name, none where the token is ignored"""
 
 
 def solve(problem: Problem) -> Answer:
     """The answer, with the errors of a full-logits loss that computes in the problem's dtype."""
     reference = _reference(problem)
     exact = figures(reference, problem)
+    best = _best_classes(problem) if problem.options.get("return_aux") else None
     if problem.dtype == np.float64:  # the answer itself has a few roundings
-        return Answer(exact, dict.fromkeys(exact, FLOAT64_ERROR / 2))
+        return Answer(exact, dict.fromkeys(exact, FLOAT64_ERROR / 2), best)
     standard = _reference(problem, compute_dtype=np.float32, round_to=problem.dtype)
     standard_errors = errors(figures(standard, problem), exact)
     if reference.loss.ndim == 0 and (total := abs(reference.token_losses.sum())) > 0:
@@ -133,7 +137,7 @@ def solve(problem: Problem) -> Answer:
         # so the standard is taken to be off by what independent errors come to.
         spread = np.linalg.norm(standard.token_losses - reference.token_losses) / total
         standard_errors["loss"] = max(standard_errors["loss"], float(spread))
-    return Answer(exact, standard_errors)
+    return Answer(exact, standard_errors, best)
 
 
 def figures(result: LossAndGradients, problem: Problem) -> dict[str, Array]:
@@ -162,6 +166,27 @@ def excess(found: dict[str, Array], answer: Answer) -> dict[str, tuple[float, fl
         if not error <= limit:  # NaN is too large as well
             too_large[name] = (error, limit)
     return too_large
+
+
+def _best_classes(problem: Problem) -> Array:
+    """Where the exact logit is the largest, or so near to it that rounding may change places.
+
+    "So near" is generous, far more than the units in the last place that sums are off: a
+    class that is picked by mistake is nowhere near.
+    """
+    weight = problem.weight.astype(np.float64)
+    logits = problem.hidden.astype(np.float64) @ (
+        weight if problem.options.get("vocab_axis") == 1 else weight.T
+    )
+    if problem.bias is not None:
+        logits += problem.bias.astype(np.float64)
+    logits *= problem.options.get("logit_scale", 1.0)
+    if softcap := problem.options.get("logit_softcap"):
+        logits = softcap * np.tanh(logits / softcap)
+    magnitude = np.where(np.isfinite(logits), np.abs(logits), 0).max(axis=-1, keepdims=True)
+    near = float(ml_dtypes.finfo(problem.dtype).eps) ** 0.5 * magnitude
+    counted = problem.labels != problem.options.get("ignore_index", -100)
+    return (logits >= logits.max(axis=-1, keepdims=True) - near) & counted[..., None]
 
 
 def _reference(problem: Problem, **computing: Any) -> LossAndGradients:

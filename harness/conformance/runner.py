@@ -12,19 +12,21 @@ import os
 import pickle
 import signal
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 from harness.conformance.cases import CASES
 from harness.conformance.checks import RAISES, UNAVAILABLE, Verdict, has_answer
 from harness.conformance.judge import judge
 from harness.conformance.problem import Answer, solve
 from harness.orphan import die_with_parent
-from harness.targets import load_target
+from harness.targets import in_one_line, load_target
+from harness.variants import PEERS
 from harness.workload import UnavailableError
 
 TIMEOUT_S = 600.0  # for one case
@@ -126,11 +128,14 @@ def _judge_all(
     os.dup2(silence, 2)
     warnings.simplefilter("ignore")
     try:
-        target = load_target(implementation.target)
-        adapter = importlib.import_module(f"harness.conformance.{implementation.framework}_adapter")
+        target, adapter = _load(implementation)
     except UnavailableError as error:
         for _ in names:
             pipe.send(Verdict(UNAVAILABLE, str(error)))
+        return
+    except Exception as error:
+        for _ in names:
+            pipe.send(Verdict(RAISES, in_one_line(error)))
         return
     with adapter.settings():
         for name in names:
@@ -139,6 +144,23 @@ def _judge_all(
             if has_answer(case.check):
                 answer = pickle.loads(path.read_bytes())
             pipe.send(judge(case, case.make(), answer, adapter, target))
+
+
+def _load(implementation: Implementation) -> tuple[Callable[..., Any], ModuleType]:
+    """The function, and the adapter that calls it.
+
+    Raises `UnavailableError` where a peer cannot be imported, for whatever reason; ours
+    must be, wherever its framework is installed.
+    """
+    adapter = f"harness.conformance.{implementation.framework}_adapter"
+    try:
+        return load_target(implementation.target), importlib.import_module(adapter)
+    except UnavailableError:
+        raise
+    except Exception as error:
+        if implementation.variant not in PEERS:
+            raise
+        raise UnavailableError(in_one_line(error)) from error
 
 
 def _answer_path(directory: Path, name: str) -> Path:

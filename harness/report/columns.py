@@ -34,9 +34,17 @@ class Column:
 def _step_cell(row: Row) -> str:
     # The words stand where the eye looks for the result, so that a case that ran out of
     # memory or gave a wrong answer cannot be read as one that merely lacks a figure.
-    if row.status != "ok":
-        return status_words(row.status)
-    return formats.MISSING if row.step is None else formats.milliseconds(row.step.median)
+    if row.status == "ok" and row.step is None:
+        return formats.MISSING
+    time = "" if row.step is None else formats.milliseconds(row.step.median)
+    if row.status == "ok":
+        return time
+    # A wrong answer has a time, but none to be compared with.
+    return (
+        f"{status_words(row.status)} {time}".strip()
+        if row.status == "mismatch"
+        else (status_words(row.status))
+    )
 
 
 def _step_spread_cell(row: Row) -> str:

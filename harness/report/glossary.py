@@ -20,6 +20,8 @@ MEMORY_WORDS: tuple[tuple[str, str], ...] = (
 OTHER_WORDS: tuple[tuple[str, str], ...] = (
     ("standard", "the loss from the full tokens x vocabulary logits"),
     ("chunked", "the loss that never holds those logits at once"),
+    ("two_pass", "ours, the logits computed again for the gradients"),
+    ("one_pass", "ours, the gradients formed while the logits are there"),
     ("floor", "three bare matmuls (6 NVD operations): time only, no loss is computed"),
 )
 

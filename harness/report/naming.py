@@ -11,7 +11,7 @@ from harness.report.measures import Conditions, Record, group_key
 
 _FRAMEWORK_TITLES = {"jax": "JAX", "torch": "PyTorch"}
 _STATUS_WORDS = {"oom": "out of memory", "timeout": "timed out"}
-_FIRST_VARIANTS = ("standard", "chunked")
+_FIRST_VARIANTS = ("standard", "chunked", "two_pass", "one_pass")
 _LAST_VARIANTS = ("floor",)
 
 
@@ -24,7 +24,7 @@ def status_words(status: str) -> str:
 
 
 def variant_order(variant: str) -> tuple[int, str]:
-    """Sort key: standard, chunked, then the others by name, the floor last."""
+    """Sort key: standard, ours, then the others by name, the floor last."""
     if variant in _FIRST_VARIANTS:
         return _FIRST_VARIANTS.index(variant), variant
     if variant in _LAST_VARIANTS:

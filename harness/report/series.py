@@ -30,14 +30,18 @@ _OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _VARIANT_STYLES = {
     "standard": VariantStyle("o", "-"),
     "chunked": VariantStyle("s", (0, (6, 2))),
+    "two_pass": VariantStyle("^", "-."),
+    "one_pass": VariantStyle("v", (0, (8, 2, 1, 2))),
     "floor": VariantStyle("_", ":"),
 }
 _OTHER_STYLES = (
-    VariantStyle("^", "-."),
     VariantStyle("D", (0, (3, 1, 1, 1))),
-    VariantStyle("v", (0, (8, 2, 1, 2))),
     VariantStyle("P", (0, (4, 4))),
     VariantStyle("X", (0, (1, 2))),
+    VariantStyle("<", (0, (5, 1, 1, 1, 1, 1))),
+    VariantStyle(">", (0, (2, 1))),
+    VariantStyle("p", (0, (7, 3))),
+    VariantStyle("h", (0, (1, 1, 4, 1))),
 )
 
 

@@ -148,7 +148,7 @@ def markdown_tables(records: Sequence[Record]) -> str:
     parts = [f"All rows: {shared_conditions(rows)}."]
     for table in table_texts(rows):
         parts.append(f"### {table.title}")
-        parts.append(_markdown_table(table))
+        parts.append(markdown_table(table.headers, table.numeric, table.rows))
     parts.extend(notes(rows))
     failed = failures(rows)
     if failed:
@@ -157,9 +157,11 @@ def markdown_tables(records: Sequence[Record]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_table(table: TableText) -> str:
-    rule = ["---:" if numeric else "---" for numeric in table.numeric]
-    lines = [table.headers, rule, *table.rows]
+def markdown_table(
+    headers: Sequence[str], numeric: Sequence[bool], rows: Sequence[Sequence[str]]
+) -> str:
+    rule = ["---:" if each else "---" for each in numeric]
+    lines = [headers, rule, *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 

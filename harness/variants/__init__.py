@@ -3,11 +3,14 @@
 Nothing is imported before a worker wants it, so the parent loads no framework and
 a worker loads one. A loss is called as `loss(hidden, weight, labels, **options)`;
 a variant without numerics is called as `function(hidden, weight)`.
+
+`VARIANTS` is what a run measures unless asked for more, `STRATEGIES` ours with the
+strategy settled, `PEERS` other people's; `EVERY_VARIANT` is all of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +20,24 @@ class Variant:
     about: str
     targets: dict[str, str]
     options: tuple[str, ...] = ()
+    """Those of the command line that it takes."""
+    settled: tuple[tuple[str, str], ...] = ()
+    """Options that make it what it is."""
+    plans: dict[str, str] = field(default_factory=dict)
+    """What says beforehand what it will do, where there is such a thing."""
     is_loss: bool = True
+    needs: str = ""
+    labels_dtype: str = ""
+    """What labels must be beforehand, for one that does not take them as they are drawn."""
+    not_on_cpu: str = ""
+    """Why it cannot be measured on a CPU, if so."""
     environment: tuple[tuple[str, str], ...] = ()
-    """Variables that must be set before its process starts."""
+    """Variables that must be set before its process starts on a CPU."""
 
+
+_OURS = {"torch": "torch_impl:linear_cross_entropy", "jax": "jax_impl:linear_cross_entropy"}
+_PLANS = {"torch": "torch_impl:plan", "jax": "jax_impl:plan"}
+_CHUNKING = ("vocab_chunk", "token_chunk", "memory_budget")
 
 VARIANTS = {
     "floor": Variant(
@@ -39,13 +56,26 @@ VARIANTS = {
         },
     ),
     "chunked": Variant(
-        about="ours: never tokens x vocabulary",
-        targets={
-            "torch": "torch_impl:linear_cross_entropy",
-            "jax": "jax_impl:linear_cross_entropy",
-        },
-        options=("vocab_chunk", "token_chunk"),
+        about="ours, the strategy chosen by its plan: never tokens x vocabulary",
+        targets=_OURS,
+        options=_CHUNKING,
+        plans=_PLANS,
     ),
+}
+
+# Not for `python -m harness.conformance`, which calls every target without options of its own.
+STRATEGIES = {
+    name: Variant(
+        about=about,
+        targets=_OURS,
+        options=_CHUNKING,
+        settled=(("strategy", name),),
+        plans=_PLANS,
+    )
+    for name, about in (
+        ("two_pass", "ours, the logits computed again for the gradients"),
+        ("one_pass", "ours, the gradients formed while the logits are there"),
+    )
 }
 
 # Other people's losses: what `python -m harness.conformance` holds against the same cases.
@@ -53,30 +83,43 @@ PEERS = {
     "linear_cross_entropy": Variant(
         about="PyTorch's F.linear_cross_entropy without options: full logits",
         targets={"torch": "harness.variants.torch_peers:linear_cross_entropy"},
+        needs="PyTorch 2.13",
+        labels_dtype="int64",
     ),
     "linear_cross_entropy_chunked": Variant(
         about="PyTorch's F.linear_cross_entropy with LinearCrossEntropyOptions",
         targets={"torch": "harness.variants.torch_peers:linear_cross_entropy_chunked"},
+        options=("token_chunk",),
+        needs="PyTorch 2.13",
+        labels_dtype="int64",
     ),
     "compiled": Variant(
         about="torch.compile of full logits",
         targets={"torch": "harness.variants.torch_peers:compiled_cross_entropy"},
+        needs="a C++ compiler",
     ),
     "cut_cross_entropy": Variant(
         about="apple/ml-cross-entropy; on a CPU its torch_compile path",
         targets={"torch": "harness.variants.torch_peers:cut_cross_entropy"},
+        needs="cut-cross-entropy, and a C++ compiler on a CPU",
     ),
     "liger": Variant(
         about="linkedin/Liger-Kernel; on a CPU in Triton's interpreter",
         targets={"torch": "harness.variants.torch_peers:liger"},
         environment=(("TRITON_INTERPRET", "1"),),
+        needs="liger-kernel",
+        not_on_cpu="on a CPU Liger runs in Triton's interpreter, far too slow to be timed",
     ),
     "optax": Variant(
         about="optax on full logits",
         targets={"jax": "harness.variants.jax_peers:optax"},
+        needs="optax",
     ),
     "tokamax": Variant(
         about="openxla/tokamax, chunked_xla",
         targets={"jax": "harness.variants.jax_peers:tokamax"},
+        needs="tokamax, and Python 3.12",
     ),
 }
+
+EVERY_VARIANT = VARIANTS | STRATEGIES | PEERS

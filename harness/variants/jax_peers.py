@@ -51,7 +51,11 @@ def optax(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> jax.Array:
-    """Full logits in the dtype of hidden, to float32, `optax.losses`, masked."""
+    """Full logits in the dtype of hidden, to float32, `optax.losses`, masked.
+
+    optax has no reduction and its documentation suggests none; the mean is ours, the
+    careful one that is 0 where no token counts.
+    """
     cross_entropy = load_target("optax.losses:softmax_cross_entropy_with_integer_labels")
     logits = hidden @ (weight if vocab_axis == 1 else weight.T)
     if bias is not None:
@@ -63,4 +67,6 @@ def optax(
     if reduction == "none":
         return losses
     total = jnp.sum(losses)
-    return total if reduction == "sum" else total / jnp.sum(counted).astype(total.dtype)
+    if reduction == "sum":
+        return total
+    return total / jnp.maximum(jnp.sum(counted), 1).astype(total.dtype)

@@ -85,8 +85,7 @@ def compiled_cross_entropy(
     class_weight: Tensor | None = None,
 ) -> Tensor:
     """`torch.compile` of the usual three lines: `F.linear`, to float32, `F.cross_entropy`."""
-    # Compiled again for every problem, or the limit of recompilations would end it.
-    torch.compiler.reset()
+    _compile_anew(hidden, weight, labels, bias, class_weight, reduction, label_smoothing)
     losses = torch.compile(_full_logits)(
         *_flat(hidden, weight, labels, vocab_axis),
         bias,
@@ -123,7 +122,7 @@ def cut_cross_entropy(
         if "return_lse" not in takes or reduction == "mean":
             raise UnsupportedError("z_loss")
         options["return_lse"] = True
-    torch.compiler.reset()
+    _compile_anew(hidden, weight, labels, bias, reduction, logit_softcap, z_loss)
     result = cce(
         *_flat(hidden, weight, labels.to(torch.int64), vocab_axis),
         ignore_index=ignore_index,
@@ -188,6 +187,24 @@ def _full_logits(
         reduction=reduction,
         label_smoothing=label_smoothing,
     )
+
+
+_compiled_for: tuple[Any, ...] | None = None
+
+
+def _compile_anew(*problem: Any) -> None:
+    """Forgets what was compiled, unless it was for the same problem: the next step of a loop.
+
+    Without, the limit of recompilations would end a program that has many problems.
+    """
+    global _compiled_for
+    kinds = tuple(
+        (x.shape, x.dtype, x.device, x.requires_grad) if isinstance(x, Tensor) else x
+        for x in problem
+    )
+    if kinds != _compiled_for:
+        torch.compiler.reset()
+        _compiled_for = kinds
 
 
 def _torch_linear_cross_entropy() -> Any:

@@ -11,13 +11,13 @@ import resource
 import sys
 
 from harness.run import main
-from harness.variants import VARIANTS, Variant
+from harness.variants import EVERY_VARIANT, Variant
 
 if __name__ == "__main__":
     if limit := int(os.environ.get("HARNESS_TEST_FILE_LIMIT", 0)):
         # Too little for a large float64 gradient; the report must still fit.
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     for name, target in json.loads(sys.argv[1]).items():
-        VARIANTS[name] = Variant(about="for a test", targets={"torch": target})
+        EVERY_VARIANT[name] = Variant(about="for a test", targets={"torch": target})
     status = main(sys.argv[2:])
     sys.exit(70 if {"jax", "torch"} & sys.modules.keys() else status)

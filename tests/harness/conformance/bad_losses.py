@@ -37,6 +37,27 @@ def zero_where_it_should_refuse(
     return standard_linear_cross_entropy(hidden, weight, known, reduction=reduction)
 
 
+def wrong_prediction(
+    hidden: Any, weight: Any, labels: Any, *, reduction: str = "mean", return_aux: bool = False
+) -> Any:
+    """One token gets the class that is second."""
+    loss, aux = standard_linear_cross_entropy(
+        hidden, weight, labels, reduction=reduction, return_aux=True
+    )
+    prediction = aux.prediction.clone()
+    prediction[3] = (hidden[3] @ weight.t()).topk(2).indices[1]
+    return loss, aux._replace(prediction=prediction)
+
+
+def wrong_num_tokens(
+    hidden: Any, weight: Any, labels: Any, *, reduction: str = "mean", return_aux: bool = False
+) -> Any:
+    loss, aux = standard_linear_cross_entropy(
+        hidden, weight, labels, reduction=reduction, return_aux=True
+    )
+    return loss, aux._replace(num_tokens=aux.num_tokens - 1)
+
+
 def aborting_without_tokens(hidden: Any, weight: Any, labels: Any) -> Any:
     """Ends its process for an empty batch, as an assertion in C++ does."""
     if labels.numel() == 0:
@@ -58,3 +79,9 @@ def needing_what_is_not_there(
     hidden: Any, weight: Any, labels: Any, *, reduction: str = "mean"
 ) -> Any:
     return load_target("no_such_package:loss")(hidden, weight, labels)
+
+
+def needing_what_is_broken(
+    hidden: Any, weight: Any, labels: Any, *, reduction: str = "mean"
+) -> Any:
+    return load_target("broken_peer:loss")(hidden, weight, labels)

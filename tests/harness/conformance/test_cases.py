@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from harness.conformance.cases import CASES
-from harness.conformance.checks import CHECKS
+from harness.conformance.checks import CHECKS, aux_mistake
 from harness.conformance.judge import accepted
 from harness.conformance.problem import excess, make_problem, solve
 from harness.targets import UnsupportedError
+from loss_spec import LossAux
 
 LIBRARIES = ("tokamax", "PyTorch", "CCE", "Liger", "torchtune", "levanter", "mgmalek", "quack")
 
@@ -73,3 +74,23 @@ def test_lucky_mean_is_no_yardstick():
         for seed in range(20)
     ]
     assert min(fair) > np.median(fair) / 3
+
+
+@pytest.mark.parametrize("name", ["return_aux", "return_aux, all options"])
+def test_predictions(name):
+    """One class for a token, or two that are as good, and -1 where it is ignored."""
+    problem = CASES[name].make()
+    answer = solve(problem)
+    counted = problem.labels != -100
+    assert answer.best.shape == (*problem.labels.shape, 2048)
+    assert (answer.best.any(axis=-1) == counted).all()
+    assert np.median(answer.best.sum(axis=-1)[counted]) == 1
+    assert answer.best.sum(axis=-1).max() <= 2
+    right = np.where(counted, answer.best.argmax(axis=-1), -1).astype(np.int32)
+    aux = LossAux(None, None, right, np.asarray(counted.sum(), np.int32))
+    assert aux_mistake(aux, answer) == ""
+    for wrong in (np.where(counted, 0, -1), right.clip(0), right + 2048, np.full_like(right, -1)):
+        is_same = (wrong == right).all()
+        assert bool(aux_mistake(aux._replace(prediction=wrong), answer)) != is_same
+    assert aux_mistake(aux._replace(num_tokens=np.asarray(1)), answer).startswith("num_tokens: 1")
+    assert aux_mistake(aux._replace(prediction=right[:-1]), answer).startswith("prediction: shape")

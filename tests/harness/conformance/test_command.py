@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.conformance import __main__ as command
 from harness.conformance.__main__ import main
 from harness.conformance.cases import CASES
 
@@ -47,6 +48,33 @@ def test_parent_loads_no_framework():
         "sys.exit(bool({'jax', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+def make_records(framework, variant, status, detail=""):
+    verdict = {"status": status, "detail": detail, "errors": {}, "environment": {"versions": {}}}
+    return [{"framework": framework, "variant": variant, "case": case, **verdict} for case in CASES]
+
+
+def test_what_is_not_here_is_printed(tmp_path, monkeypatch, capsys):
+    """Each with its reason, once; a framework of which nothing is here has no table."""
+    records = [
+        *make_records("torch", "chunked", "right"),
+        *make_records("torch", "liger", "unavailable", "liger needs [what] is not installed"),
+        *make_records("jax", "tokamax", "unavailable", "tokamax needs Python 3.12"),
+    ]
+    monkeypatch.setattr(
+        command, "_run", lambda _, store, console: [store.append(record) for record in records]
+    )
+    assert main([f"--output_dir={tmp_path}"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("- torch liger: liger needs [what] is not installed\n") == 1
+    assert printed.count("- jax tokamax: tokamax needs Python 3.12\n") == 1
+    titles = [line.strip() for line in printed.splitlines() if line.strip() in ("torch", "jax")]
+    assert titles == ["torch"]
+    (path,) = tmp_path.glob("*/matrix.md")
+    assert "## torch" in path.read_text()
+    assert "## jax" not in path.read_text()
+    assert "- jax tokamax: tokamax needs Python 3.12" in path.read_text()
 
 
 def test_matrix(tmp_path):

@@ -25,6 +25,17 @@ def test_wrong_gradient(tmp_path):
     assert verdict.errors["grad_weight"] == pytest.approx(1e-4, rel=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [
+        ("wrong_prediction", "prediction: 1 of 15 tokens"),
+        ("wrong_num_tokens", "num_tokens: 14, not 15"),
+    ],
+)
+def test_wrong_aux(tmp_path, name, detail):
+    assert judge_all(name, ["return_aux"], tmp_path) == {"return_aux": Verdict(WRONG, detail)}
+
+
 def test_option_that_is_not_there(tmp_path):
     verdict = judge_all("wrong_gradient", [BIAS, "weight [D, V]"], tmp_path)
     assert verdict[BIAS] == Verdict(UNSUPPORTED, "bias")
@@ -68,3 +79,55 @@ def test_implementation_that_is_not_there(tmp_path):
     missing = Implementation("torch", "missing", "no_such_package:loss")
     verdicts = [verdict for _, verdict in run_implementation(missing, [PLAIN, BIAS], tmp_path)]
     assert [verdict.status for verdict in verdicts] == [UNAVAILABLE, UNAVAILABLE]
+
+
+BROKEN = {
+    "name that is not there": (
+        "from math import no_such_name",
+        "ImportError: cannot import name 'no_such_name' from 'math'",
+    ),
+    "attribute": ("import math\nmath.no_such_name", "AttributeError: module 'math' has no"),
+    "shared library": ("raise OSError('libx.so: cannot open')", "OSError: libx.so: cannot open"),
+    "function": ("", "AttributeError: module 'broken_peer' has no attribute 'loss'"),
+    "only the first time": (
+        "import sys\nif hasattr(sys, 'tried'): raise KeyError('again')\n"
+        "sys.tried = True\nraise RuntimeError('at first')",
+        "RuntimeError: at first",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["needing_what_is_broken", None], ids=["later", "at once"])
+@pytest.mark.parametrize(("program", "reason"), BROKEN.values(), ids=BROKEN)
+def test_package_that_is_broken(tmp_path, monkeypatch, name, program, reason):
+    """As good as not there, with one reason for all cases; no refusal of a bad label."""
+    (tmp_path / "broken_peer.py").write_text(program)
+    monkeypatch.syspath_prepend(tmp_path)  # a worker inherits it
+    target = "broken_peer:loss" if name is None else f"tests.harness.conformance.bad_losses:{name}"
+    cases = [PLAIN, LABEL, "sum"]
+    assert list(write_answers(cases, tmp_path)) == cases
+    verdicts = dict(run_implementation(Implementation("torch", "peer", target), cases, tmp_path))
+    assert {verdict.status for verdict in verdicts.values()} == {UNAVAILABLE}
+    (detail,) = {verdict.detail for verdict in verdicts.values()}
+    assert detail.startswith(f"broken_peer:loss cannot be imported: {reason}")
+
+
+@pytest.mark.parametrize(("variant", "status"), [("liger", UNAVAILABLE), ("chunked", RAISES)])
+def test_framework_that_is_broken(tmp_path, monkeypatch, variant, status):
+    """A peer is not there then; of ours it is known at once, without a process for each case."""
+    (tmp_path / "torch.py").write_text("raise OSError('libx.so: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    target = {"liger": "harness.variants.torch_peers:liger", "chunked": "torch_impl:no_loss"}
+    implementation = Implementation("torch", variant, target[variant])
+    verdicts = dict(run_implementation(implementation, [PLAIN, LABEL], tmp_path))
+    expected = Verdict(status, "OSError: libx.so: cannot open")
+    assert verdicts == {PLAIN: expected, LABEL: expected}
+
+
+def test_optax_without_a_token_that_counts(tmp_path):
+    """optax has no mean; that of its variant is ours, and no mistake of optax."""
+    cases = ["every token ignored, mean", "no token, mean"]
+    assert list(write_answers(cases, tmp_path)) == cases
+    optax = Implementation("jax", "optax", "harness.variants.jax_peers:optax")
+    verdicts = dict(run_implementation(optax, cases, tmp_path))
+    assert {verdict.status for verdict in verdicts.values()} == {RIGHT}
