@@ -21,9 +21,9 @@ EVERYTHING = Needs(hidden=True, weight=True, bias=True)
 # Without a budget the tiles may take this share of the float32 logits, or so many bytes,
 # which are few on any machine; beside what the smallest plan needs.
 _SHARE_OF_LOGITS = 32
-_SMALL_BYTES = 18 * 2**20
+_SMALL_BYTES = 20 * 2**20
 
-_INDIFFERENT = 1.01
+_INDIFFERENT = 1.02
 
 # Blocks of tokens are at most so large a share: in JAX, one that is ignored costs nothing
 # only if there are blocks to leave out. But a block this small is never cut for that.

@@ -18,11 +18,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from loss_spec import Needs, Objective
+from loss_spec import EVERYTHING, Needs, Objective
 from torch_impl.config import Config
 from torch_impl.gradients import rounded
 from torch_impl.matmul import accumulation_dtype
 from torch_impl.one_pass import one_pass_forward
+from torch_impl.planning import with_tiles
 from torch_impl.reduction import token_shares
 from torch_impl.statistics import Statistics
 from torch_impl.two_pass import two_pass_backward, two_pass_forward
@@ -317,7 +318,8 @@ def _one_by_one(
 _ARRAYS = "Tensor hidden, Tensor weight, Tensor? bias, Tensor? class_weight, Tensor codes"
 _CONFIG = (
     "float label_smoothing, float logit_scale, float? logit_softcap, float z_loss, "
-    "str reduction, SymInt vocab_chunk, SymInt token_chunk, bool prediction, ScalarType dtype"
+    "str reduction, int vocab_chunk, int token_chunk, int memory_budget, bool prediction, "
+    "ScalarType dtype"
 )
 
 
@@ -328,6 +330,7 @@ _CONFIG = (
 )
 def _forward_operator(*arguments: Any) -> list[Tensor]:
     arrays, config = arguments[:5], _config(arguments[5:])
+    config = with_tiles(config, EVERYTHING, *arrays[:2])
     return _forward(config, *arrays)
 
 
@@ -351,6 +354,7 @@ def _(*arguments: Any) -> list[Tensor]:
 )
 def _backward_operator(*arguments: Any) -> list[Tensor]:
     arrays, needs, config = arguments[:9], Needs(*arguments[9:12]), _config(arguments[12:])
+    config = with_tiles(config, EVERYTHING, *arrays[:2])
     return _backward(config, needs, *arrays)
 
 

@@ -16,6 +16,8 @@ class Config(NamedTuple):
     reduction: str
     vocab_chunk: int
     token_chunk: int
+    """0 before an operator has chosen; so are a vocab_chunk and a budget that nobody gave"""
+    memory_budget: int
     prediction: bool
     """whether somebody asked for the statistics of a `LossAux`"""
     dtype: torch.dtype

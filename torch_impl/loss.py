@@ -10,12 +10,12 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 
-from loss_spec import EVERYTHING, Backend, LossOptions, Needs, Plan, Problem, make_plan
+from loss_spec import EVERYTHING, LossOptions, Needs, Plan, Problem
 from torch_impl.arguments import Arrays, check_arguments, problem_of
 from torch_impl.autodiff import one_pass, two_pass
 from torch_impl.config import Config
 from torch_impl.loss_aux import make_aux
-from torch_impl.matmul import operand_dtype
+from torch_impl.planning import plan_for
 from torch_impl.reduction import reduce_losses
 from torch_impl.standard import standard
 
@@ -79,7 +79,7 @@ def linear_cross_entropy(
     - `vocab_chunk`, `token_chunk`: size of a tile of logits; chosen if None. They
         bound the memory and never change the result beyond rounding.
     - `memory_budget`: bytes of workspace, beyond inputs and gradients, that the call may
-        use. None: for tiles a 32nd of the float32 logits, or 18 MiB if that is more;
+        use. None: for tiles a 32nd of the float32 logits, or 20 MiB if that is more;
         for 16-bit inputs a float32 gradient of hidden beside them.
     - `return_aux`: also return a `LossAux`: logsumexp, log-probability of the label and
         prediction of each token, and the number of tokens that count.
@@ -114,16 +114,21 @@ def linear_cross_entropy(
         hidden, weight, labels, bias, class_weight, token_weight, options
     )
     inputs = arrays.hidden, arrays.weight, arrays.bias, arrays.class_weight
-    chosen = _plan(problem, options, hidden, weight, bias)
     config = Config(
         options.objective,
         options.reduction,
-        chosen.vocab_chunk,
-        chosen.token_chunk,
+        options.vocab_chunk or 0,
+        options.token_chunk or 0,
+        options.memory_budget or 0,
         options.return_aux,
         getattr(torch, problem.dtype),
     )
-    if chosen.strategy == "one_pass":
+    strategy = "two_pass"
+    if not torch.compiler.is_compiling():  # there an operator chooses, when it runs
+        chosen = _plan(problem, options, hidden, weight, bias)
+        strategy = chosen.strategy
+        config = config._replace(vocab_chunk=chosen.vocab_chunk, token_chunk=chosen.token_chunk)
+    if strategy == "one_pass":
         loss, statistics = one_pass(config, *inputs, arrays.token_weight, arrays.codes)
     else:
         losses, statistics = two_pass(config, *inputs, arrays.codes)
@@ -232,10 +237,6 @@ def _plan(
     weight: Tensor,
     bias: Tensor | None,
 ) -> Plan:
-    is_cpu, dtype = hidden.device.type == "cpu", getattr(torch, problem.dtype)
-    widens = operand_dtype(dtype, hidden.device) != dtype
-    casts = dtype not in (hidden.dtype, weight.dtype)
-    backend = Backend("torch", "cpu" if is_cpu else "gpu", widens, casts)
     if _is_traced(hidden, weight, bias):
         # What these keep between forward and backward they may copy: too much for a dW.
         options, needs = dataclasses.replace(options, strategy="two_pass"), EVERYTHING
@@ -243,11 +244,9 @@ def _plan(
         enabled = torch.is_grad_enabled()
         inputs = hidden, weight, bias
         needs = Needs(*(enabled and x is not None and x.requires_grad for x in inputs))
-    return make_plan(problem, options, backend=backend, needs=needs)
+    return plan_for(problem, options, needs, hidden, weight)
 
 
 def _is_traced(*inputs: Tensor | None) -> bool:
-    """Whether `torch.compile` or a transformation of `torch.func` differentiates."""
-    return torch.compiler.is_compiling() or any(
-        tensor is not None and is_functorch_wrapped_tensor(tensor) for tensor in inputs
-    )
+    """Whether a transformation of `torch.func` differentiates."""
+    return any(tensor is not None and is_functorch_wrapped_tensor(tensor) for tensor in inputs)

@@ -36,7 +36,7 @@ class Tiles:
         self._scores = Buffer(rows * columns, hidden, dtype)
         self._hidden: Buffer | None = None  # until a block must be copied
         self._weight = self._narrow = self._products = self._slope = None
-        if weight.dtype != operand:
+        if not weight.dtype == config.dtype == operand:
             self._weight = Buffer(chunk * dim, hidden, operand)
         if operand != dtype:
             self._narrow = Buffer(rows * chunk, hidden, operand)
@@ -53,7 +53,8 @@ class Tiles:
 
         A logit gradient of 0 times a NaN would be a NaN in the gradient of the weight.
         """
-        on_cpu, is_operand = hidden.device.type == "cpu", hidden.dtype == self._operand
+        on_cpu = hidden.device.type == "cpu"
+        is_operand = hidden.dtype == self._config.dtype == self._operand
         if on_cpu and is_operand and isinstance(rows, slice):
             return hidden[rows]
         if self._hidden is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.conformance.problem import make_problem
+from harness.conformance.problem import excess, make_problem, solve
 from tests.conformance.evaluation import CHUNKED
 
 OPTIONS = {
@@ -19,12 +19,25 @@ OPTIONS = {
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_second_backward_gives_the_same_bits(framework, reduction, dtype, options):
     problem = make_problem(dtype=dtype, reduction=reduction, **options)
-    _, pull = framework.differentiate(CHUNKED, problem, **problem.chunks)
+    _, pull = framework.differentiate(CHUNKED, problem, **problem.chunks, strategy="two_pass")
     first = {name: grad.copy() for name, grad in pull(problem.cotangent).items()}
     pull(3 * problem.cotangent)  # must leave nothing behind
     second = pull(problem.cotangent)
     for name, grad in first.items():
         np.testing.assert_array_equal(grad, second[name])
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_second_backward_of_one_pass(framework, dtype, options):
+    """As good as the first. PyTorch hands out its float32 sums once, and then adds up anew."""
+    problem = make_problem(dtype=dtype, reduction="mean", **options)
+    answer = solve(problem)
+    loss, pull = framework.differentiate(CHUNKED, problem, **problem.chunks, strategy="one_pass")
+    for factor in (1, 4, 1):
+        grads = pull(factor * problem.cotangent)
+        found = {f"grad_{name}": (grad / factor).astype(grad.dtype) for name, grad in grads.items()}
+        assert not excess({"loss": loss, **found}, answer)
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)

@@ -62,8 +62,10 @@ def test_exports(module):
     assert sorted(module.__all__) == [
         *modules,
         "LossAux",
+        "Plan",
         "linear_cross_entropy",
         "memory_efficient_cross_entropy",
+        "plan",
         "standard_linear_cross_entropy",
     ]
     names = list(inspect.signature(module.memory_efficient_cross_entropy).parameters)

@@ -80,14 +80,24 @@ def test_precision_reaches_every_matmul(arrays, precision, strategy):
     assert found == {None if expected is None else (expected, expected)}
 
 
+@pytest.fixture(params=[True, False], ids=["multiplies bfloat16", "widens"])
+def multiplies_bfloat16(request, monkeypatch):
+    """A CPU that has instructions for it, or one that has none."""
+    monkeypatch.setattr("jax_impl.matmul.multiplies_bfloat16", lambda: request.param)
+    jax.clear_caches()  # what has been traced was traced for this machine's CPU
+    yield request.param
+    jax.clear_caches()
+
+
 @every_strategy
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_16_bit_operands_and_32_bit_products(dtype, strategy):
-    """What keeps the matmuls on tensor cores, and the sums right."""
+def test_16_bit_operands_and_32_bit_products(dtype, strategy, multiplies_bfloat16):
+    """Operands stay as they are where that is faster; what comes out is float32 everywhere."""
     arrays = abstract_arrays(NUM_TOKENS, HIDDEN_DIM, VOCAB_SIZE, dtype)
     options = {"vocab_chunk": 100, "strategy": strategy}
     step = jax.grad(functools.partial(linear_cross_entropy, **options), (0, 1))
+    expected = dtype if multiplies_bfloat16 and dtype == "bfloat16" else "float32"
     for eqn in equations(step, *arrays):
         if eqn.primitive.name == "dot_general":
-            assert [operand.aval.dtype for operand in eqn.invars] == [dtype, dtype]
+            assert [operand.aval.dtype for operand in eqn.invars] == [expected, expected]
             assert eqn.outvars[0].aval.dtype == jnp.float32

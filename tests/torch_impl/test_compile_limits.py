@@ -71,7 +71,7 @@ def test_operators_are_what_they_say():
     """PyTorch's own checks: shapes, dtypes and strides without values, and no aliases."""
     operators = torch.ops.memory_efficient_logits
     hidden, weight, labels, bias = nothing_trained(make_arrays())
-    config = (0.1, 1.5, 3.0, 0.01, "mean", 20, 7, True, torch.float32)
+    config = (0.1, 1.5, 3.0, 0.01, "mean", 20, 7, 0, True, torch.float32)
     arrays = hidden, weight, bias, OPTIONS["all"]["class_weight"], labels.clamp_min(-1)
     opcheck(operators.two_pass_forward.default, (*arrays, *config))
     statistics = operators.two_pass_forward(*arrays, *config)[1:4]
