@@ -46,7 +46,7 @@ class Machine(NamedTuple):
     per_kept_logit: float
     """the same where the logits of all classes are kept"""
     per_weight: float
-    """bytes for each number of the weight, for every block of tokens"""
+    """bytes for each number of the weight, each time that a block of tokens goes over it"""
     per_hidden: float
     """bytes for each number of hidden, for every chunk of the vocabulary"""
     cache_bytes: float = float("inf")
@@ -56,12 +56,12 @@ class Machine(NamedTuple):
 # Fitted to `results/cpu-2-cores/tune`. For a GPU a guess, until one has been measured.
 _CPU_CACHE = 12 * 2**20
 _MACHINES = {
-    ("torch", "cpu", "wide"): Machine(18, 16, 2, 2, 16, 12, _CPU_CACHE),
-    ("torch", "cpu", "narrow"): Machine(75, 16, 18, 43, 75, 26, _CPU_CACHE),
-    ("jax", "cpu", "wide"): Machine(16, 32, 2, 2, 16, 12, _CPU_CACHE),
-    ("jax", "cpu", "narrow"): Machine(35, 32, 11, 70, 40, 80, _CPU_CACHE),
+    ("torch", "cpu", "wide"): Machine(18, 32, 2, 2, 5, 12, _CPU_CACHE),
+    ("torch", "cpu", "narrow"): Machine(75, 16, 18, 43, 38, 26, _CPU_CACHE),
+    ("jax", "cpu", "wide"): Machine(16, 16, 2, 2, 10, 12, _CPU_CACHE),
+    ("jax", "cpu", "narrow"): Machine(35, 32, 11, 70, 20, 80, _CPU_CACHE),
 }
-_GPU = Machine(200, 256, 8, 8, 12, 10)
+_GPU = Machine(200, 256, 8, 8, 6, 10)
 
 # Of a logit that leaves the cache: written, and read again by the passes and the matmuls.
 _SPILLED_BYTES = 16
@@ -86,7 +86,7 @@ def cost(problem: Problem, tiling: Tiling, needs: Needs, backend: Backend) -> fl
     else:
         spilled = max(0.0, 1 - machine.cache_bytes / (t * c * max(item, 4)))
         logits = (1 + any(needs)) * (machine.per_logit + spilled * _SPILLED_BYTES)
-    moved = blocks * v * d * machine.per_weight
+    moved = (1 if is_one_pass else 2) * blocks * v * d * machine.per_weight
     is_torch = backend.framework == "torch"
     if (is_narrow and is_torch) or (not is_one_pass and (is_narrow or is_torch)):
         moved += any(needs) * chunks * n * d * machine.per_hidden

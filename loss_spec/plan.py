@@ -23,7 +23,7 @@ EVERYTHING = Needs(hidden=True, weight=True, bias=True)
 _SHARE_OF_LOGITS = 32
 _SMALL_BYTES = 20 * 2**20
 
-_INDIFFERENT = 1.02
+_INDIFFERENT = 1.01
 
 # Blocks of tokens are at most so large a share: in JAX, one that is ignored costs nothing
 # only if there are blocks to leave out. But a block this small is never cut for that.

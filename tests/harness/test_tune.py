@@ -1,0 +1,114 @@
+"""The tuning command: flags, the grid that it would measure, and a small one measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from harness.cases import Shape
+from harness.grid import default_budgets, grid
+from harness.plans import predict
+from harness.tune import main
+from tests.harness.conftest import ROOT
+
+SHAPE = Shape(
+    batch_size=4,
+    seq_len=512,
+    hidden_dim=512,
+    vocab_size=32768,
+    dtype="float32",
+    ignored_fraction=0.0,
+    seed=0,
+)
+FRAMEWORKS = ("torch", "jax")
+
+
+def points(framework, shape=SHAPE, **chosen):
+    given = {"strategies": ["two_pass", "one_pass"], "token_chunks": None, "vocab_chunks": None}
+    return grid(framework, "cpu", shape, **given | chosen)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_grid_has_both_strategies_and_each_tiling_once(framework):
+    kept, absurd = points(framework)
+    assert {point.strategy for point in kept} == {"two_pass", "one_pass"}
+    assert len({point[:3] for point in kept}) == len(kept)
+    assert all(point.workspace_bytes <= SHAPE.logits_bytes for point in kept)
+    assert all(point.workspace_bytes > SHAPE.logits_bytes for point in absurd)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_grid_of_sizes_that_were_asked_for(framework):
+    kept, absurd = points(framework, token_chunks=(64, 10**6), vocab_chunks=(1024,))
+    assert {point.token_chunk for point in (*kept, *absurd)} == {64, SHAPE.num_tokens}
+    assert absurd, "one_pass over all tokens holds the full logits"
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_budgets_are_shares_of_the_logits_that_some_plan_keeps(framework):
+    budgets = default_budgets(framework, "cpu", SHAPE)
+    assert budgets == [64 * 2**20, 16 * 2**20, 4 * 2**20]
+    for budget in budgets:
+        plan = predict(framework, "cpu", SHAPE, {"memory_budget": budget})
+        assert plan.workspace_bytes <= budget
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--vocab_size=0", ("--vocab_size", "> 0", "0")),
+        ("--strategies=three_pass", ("--strategies", "two_pass", "three_pass")),
+        ("--token_chunks=64,few", ("--token_chunks", "few")),
+        ("--vocab_chunks=", ("--vocab_chunks",)),
+        ("--memory_budgets_mib=-1", ("--memory_budgets_mib", "> 0", "-1")),
+        ("--memory_budgets_mib=0.001", ("--memory_budgets_mib", "expected at least")),
+        ("--vocab_sizes=1,2", ("vocab_sizes",)),
+    ],
+)
+def test_unusable_flag(flag, words, tmp_path, capsys):
+    output_dir = tmp_path / "results"
+    assert main(["--preset=cpu", f"--output_dir={output_dir}", flag]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert all(word in line for word in words), line
+    assert not output_dir.exists()
+
+
+def test_dry_run_lists_yardsticks_at_both_ends(capsys):
+    assert main(["--dry_run", "--preset=cpu", "--framework=jax"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("jax-floor-float32-b4-s512-d512-v32768-seed0 ")
+    assert said[-2].startswith("jax-standard-float32-b4-s512-d512-v32768-seed0-again ")
+    assert any("one_pass" in line and "token_chunk512" in line for line in said)
+    assert any("memory_budget16777216" in line for line in said)
+
+
+def test_a_small_shape_is_measured_and_drawn(tmp_path):
+    flags = [
+        "--preset=smoke", "--framework=all", "--device=cpu", "--vocab_size=2048", "--repeats=2",
+        "--token_chunks=64", "--vocab_chunks=512", "--memory_budgets_mib=4",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.tune", *flags, f"--output_dir={tmp_path}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "120"},
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (directory,) = tmp_path.iterdir()
+    records = [json.loads(line) for line in (directory / "records.jsonl").read_text().splitlines()]
+    planned = [record for record in records if record["plan"]]
+    assert {record["plan"]["strategy"] for record in planned} == {"two_pass", "one_pass"}
+    for record in planned:
+        assert record["status"] == "ok"
+        assert record["memory"]["workspace_bytes"] <= record["plan"]["workspace_bytes"]
+        if (budget := record["options"]["memory_budget"]) is not None:
+            assert record["memory"]["workspace_bytes"] <= budget
+    written = {path.name for path in directory.iterdir()}
+    assert written >= {"tune.md", "frontier_torch.png", "frontier_jax.png"}
+    assert "the frontier" in done.stdout
