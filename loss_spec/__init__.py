@@ -1,7 +1,7 @@
 """What both implementations promise, in NumPy alone.
 
-The options and what they may be, what the arrays must look like, how the work is
-cut into tiles, the float64 reference, and seeded inputs. Imports neither
+The options and what they may be, what the arrays must look like, the plan (strategy,
+tiles, workspace, flops), the float64 reference, and seeded inputs. Imports neither
 framework, nor anything else of this project.
 """
 

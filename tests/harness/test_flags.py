@@ -9,7 +9,7 @@ import pytest
 
 from harness.presets import PRESETS
 from harness.run import main
-from harness.variants import VARIANTS
+from harness.variants import EVERY_VARIANT
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,8 @@ from harness.variants import VARIANTS
         ("--vocab_sizes=", ("--vocab_sizes",)),
         ("--vocab_chunk=-5", ("--vocab_chunk", "> 0", "-5")),
         ("--token_chunk=0", ("--token_chunk", "> 0", "0")),
+        ("--memory_budget_mib=0", ("--memory_budget_mib", "> 0")),
+        ("--memory_budget_mib=0.001", ("--memory_budget_mib", "expected at least", "got 1049")),
         ("--batch_size=0", ("--batch_size", ">= 1", "0")),
         ("--seq_len=-1", ("--seq_len", ">= 1")),
         ("--hidden_dim=0", ("--hidden_dim", ">= 1")),
@@ -69,7 +71,7 @@ def test_output_dir_that_cannot_be_written(
 def test_list_names_every_preset_and_variant(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     said = capsys.readouterr().out
-    names = [*PRESETS, *VARIANTS]
+    names = [*PRESETS, *EVERY_VARIANT]
     assert all(name in said for name in names)
     assert "256,000" in said
 
