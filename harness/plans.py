@@ -9,6 +9,7 @@ from typing import Any
 from harness.cases import Case, Shape
 from harness.targets import load_target
 from loss_spec import Backend, LossOptions, Needs, Plan, Problem, make_plan
+from loss_spec.cpu import multiplies_bfloat16
 
 MIB = 2**20
 
@@ -23,8 +24,7 @@ def plan_of_loss(case: Case, *arrays: Any) -> dict[str, Any] | None:
 def predict(framework: str, device: str, shape: Shape, options: dict[str, Any]) -> Plan:
     """The same without a framework.
 
-    Whether PyTorch widens bfloat16 on a CPU depends on the CPU; taken here is the smaller
-    workspace, so that nothing is refused which would do. Raises `ValueError` as the loss does.
+    Raises `ValueError` as the loss does.
     """
     problem = Problem(
         token_shape=(shape.batch_size, shape.seq_len),
@@ -33,7 +33,10 @@ def predict(framework: str, device: str, shape: Shape, options: dict[str, Any]) 
         vocab_size=shape.vocab_size,
         dtype=shape.dtype,
     )
-    backend = Backend(framework, device, widens=shape.dtype != "bfloat16")
+    widens = device == "cpu" and (
+        shape.dtype == "float16" or (shape.dtype == "bfloat16" and not multiplies_bfloat16())
+    )
+    backend = Backend(framework, device, widens)
     needs = Needs(hidden=True, weight=True, bias=False)
     return make_plan(problem, LossOptions(**options), backend=backend, needs=needs)
 

@@ -54,7 +54,9 @@ def one_pass_forward(
     if hidden.dtype != dtype:
         # The same for all blocks, so not of the coefficients, but of what bounds them.
         bound = shares * config.objective.logit_scale
-        scale = power_of_two(bound if class_weight is None else bound * jnp.max(class_weight))
+        scale = power_of_two(
+            bound if class_weight is None else bound * jnp.max(jnp.abs(class_weight))
+        )
     # One matmul for all scores of a block is faster, and one for all their gradients. They
     # are made and kept by chunks where XLA would want a second buffer of their size, or a
     # float32 weight.

@@ -30,11 +30,11 @@ from jax_impl.statistics import Statistics, start_statistics, update_statistics
 from jax_impl.tile import tile_scores
 from jax_impl.tokens import TokenBlock, Tokens, order_tokens
 from loss_spec import Needs
+from loss_spec.workspace import NUM_PARTS
 
 # XLA's CPU compiler turns bits into floats by a copy, and puts floats into a buffer by a
 # pass over all of it. So parts of the gradient are put together as bits, and a few times
-# only put into the whole: the copy is one of a part.
-_NUM_PARTS = 8
+# only put into the whole: the copy is one of a part, of which there are NUM_PARTS.
 
 
 # Jitted here so that a call outside `jit` does not trace its scan again every time.
@@ -187,7 +187,7 @@ def _by_classes(
 
     part_size = vocab_size
     if is_widened(weight):
-        part_size = -(-vocab_size // (_NUM_PARTS * config.vocab_chunk)) * config.vocab_chunk
+        part_size = -(-vocab_size // (NUM_PARTS * config.vocab_chunk)) * config.vocab_chunk
     nothing = Gradients(
         jnp.zeros((len(tokens.codes), hidden.shape[1]), shift.dtype) if needs.hidden else None,
         jnp.zeros_like(weight) if needs.weight else None,

@@ -5,7 +5,7 @@ tiles, workspace, flops), the float64 reference, and seeded inputs. Imports neit
 framework, nor anything else of this project.
 """
 
-from loss_spec.cost import rest_block
+from loss_spec.blocks import rest_block
 from loss_spec.loss_aux import LossAux
 from loss_spec.options import LossOptions, Objective
 from loss_spec.plan import EVERYTHING, Plan, make_plan

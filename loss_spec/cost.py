@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from loss_spec.blocks import rest_block
 from loss_spec.problem import DTYPE_BYTES, Problem
 from loss_spec.workspace import Backend, Needs, Tiling
 
@@ -19,19 +20,6 @@ def flops(problem: Problem, strategy: str, needs: Needs) -> int:
     if strategy == "two_pass" and any(needs):
         products += 1
     return 2 * products * problem.num_tokens * problem.vocab_size * problem.hidden_dim
-
-
-def rest_block(token_chunk: int) -> int:
-    """Tokens a block, in JAX, where there are too few for one of `token_chunk`.
-
-    Its shapes are static, and what a block has no tokens for is computed all the same.
-    """
-    quarter, rest = divmod(token_chunk, 4)
-    return token_chunk if rest or quarter < _SMALLEST_REST else quarter
-
-
-# Matmuls of fewer rows are slow.
-_SMALLEST_REST = 128
 
 
 class Machine(NamedTuple):
@@ -53,7 +41,8 @@ class Machine(NamedTuple):
     """of a tile that does not go by"""
 
 
-# Fitted to `results/cpu-2-cores/tune`. For a GPU a guess, until one has been measured.
+# "wide" fitted to `results/intel-2-cores/tune`, "narrow" (an AMD CPU that multiplies bfloat16)
+# to earlier runs. For a GPU a guess, until one has been measured.
 _CPU_CACHE = 12 * 2**20
 _MACHINES = {
     ("torch", "cpu", "wide"): Machine(18, 32, 2, 2, 5, 12, _CPU_CACHE),

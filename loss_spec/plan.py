@@ -8,6 +8,7 @@ rises.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ EVERYTHING = Needs(hidden=True, weight=True, bias=True)
 _SHARE_OF_LOGITS = 32
 _SMALL_BYTES = 20 * 2**20
 
+# What is as fast as the fastest to within this should not take more memory.
 _INDIFFERENT = 1.01
 
 # Blocks of tokens are at most so large a share: in JAX, one that is ignored costs nothing
@@ -57,6 +59,7 @@ class Plan:
         )
 
 
+@functools.lru_cache(maxsize=256)  # a training step asks again for what the last one asked
 def make_plan(
     problem: Problem,
     options: LossOptions,
@@ -70,38 +73,35 @@ def make_plan(
     one would.
     """
     strategies, reason = _strategies(options, needs)
-    tilings = [
-        tiling
+    has_softcap = options.logit_softcap is not None
+    sizes = {
+        tiling: workspace_bytes(problem, tiling, needs, backend, has_softcap=has_softcap)
         for strategy in strategies
         for tiling in _tilings(problem, options, strategy, backend)
-    ]
-
-    def size(tiling: Tiling) -> int:
-        has_softcap = options.logit_softcap is not None
-        return workspace_bytes(problem, tiling, needs, backend, has_softcap=has_softcap)
-
-    smallest = min(tilings, key=size)
+    }
+    smallest = min(sizes, key=sizes.__getitem__)
     budget = options.memory_budget
-    if budget is not None and size(smallest) > budget:
+    if budget is not None and sizes[smallest] > budget:
         raise ValueError(
-            f"memory_budget: expected at least {size(smallest)} bytes for these shapes "
+            f"memory_budget: expected at least {sizes[smallest]} bytes for these shapes "
             f"({smallest.strategy}, tiles of {smallest.token_chunk} x {smallest.vocab_chunk}), "
             f"got {budget}"
         )
     limit = budget
     if limit is None:
-        limit = size(smallest) + _default_bytes(problem, strategies)
+        limit = sizes[smallest] + _default_bytes(problem, strategies)
     costs = {
-        tiling: cost(problem, tiling, needs, backend) for tiling in tilings if size(tiling) <= limit
+        tiling: cost(problem, tiling, needs, backend)
+        for tiling, size in sizes.items()
+        if size <= limit
     }
-    # What is as fast to within the model's own error should not take more memory.
     fast_enough = _INDIFFERENT * min(costs.values())
-    best = min((tiling for tiling in costs if costs[tiling] <= fast_enough), key=size)
+    best = min((tiling for tiling in costs if costs[tiling] <= fast_enough), key=sizes.__getitem__)
     return Plan(
         strategy=best.strategy,
         vocab_chunk=best.vocab_chunk,
         token_chunk=best.token_chunk,
-        workspace_bytes=size(best),
+        workspace_bytes=sizes[best],
         flops=flops(problem, best.strategy, needs),
         reason=reason,
     )

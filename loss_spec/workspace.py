@@ -49,18 +49,18 @@ def workspace_bytes(
     is needed."""
     of = _torch_bytes if backend.framework == "torch" else _jax_bytes
     sizes = _sizes(problem, tiling)
-    small = _FIXED + _PER_TOKEN * problem.num_tokens + needs.bias * sizes.wide * sizes.v
+    small = _FIXED + _PER_TOKEN * problem.num_tokens + (1 + needs.bias) * sizes.wide * sizes.v
     return small + of(sizes, tiling, needs, backend, has_softcap)
 
 
 # Statistics, coefficients, labels and their order; and what does not depend on anything.
-# The gradient of a bias is counted as a sum of its own.
+# A class_weight may be copied; the gradient of a bias is counted as a sum of its own.
 _PER_TOKEN = 96
 _FIXED = 2**16
 
 # In PyTorch: of the passes over a tile on a CPU, and of copies that a step makes.
-_SLAB_NUMBERS = 2**20
-_PIECE_NUMBERS = 2**18
+SLAB_NUMBERS = 2**20
+PIECE_NUMBERS = {"cpu": 2**18, "gpu": 2**22}
 
 
 class _Sizes(NamedTuple):
@@ -111,12 +111,12 @@ def _torch_bytes(
     s: _Sizes, tiling: Tiling, needs: Needs, backend: Backend, has_softcap: bool
 ) -> int:
     on_cpu, is_narrow = backend.device == "cpu", s.item < s.wide
-    is_one_pass = tiling.strategy == "one_pass"
+    is_one_pass, piece = tiling.strategy == "one_pass", PIECE_NUMBERS[backend.device]
     tile = s.tv if is_one_pass else s.tc
     total = s.wide * tile
     if has_softcap:
         rows = tile // s.t
-        total += s.wide * (min(tile, max(_SLAB_NUMBERS, rows)) if on_cpu else tile)
+        total += s.wide * (min(tile, max(SLAB_NUMBERS, rows)) if on_cpu else tile)
     total += s.item * s.td  # the hidden of tokens that are selected, or set to 0
     if is_narrow and backend.widens:
         total += s.wide * (s.td + s.cd)
@@ -125,18 +125,17 @@ def _torch_bytes(
     if backend.casts:
         total += s.wide * s.td + 2 * s.item * s.cd
     if not is_narrow:
-        return total + s.wide * _PIECE_NUMBERS
+        return total + s.wide * piece
     if is_one_pass:
         sums = s.wide * (needs.hidden * s.nd + needs.weight * s.vd)
         gradients = s.item * (needs.hidden * s.nd + needs.weight * s.vd)
-        piece = s.wide * min(_PIECE_NUMBERS, s.nd)
         # Rounded in the backward, when the tile is gone.
-        return max(total + piece + sums - gradients, sums + s.wide * _PIECE_NUMBERS)
-    return total + s.wide * (needs.hidden * s.nd + needs.weight * s.cd + _PIECE_NUMBERS)
+        return max(total + s.wide * min(piece, s.nd) + sums - gradients, sums + s.wide * piece)
+    return total + s.wide * (needs.hidden * s.nd + needs.weight * s.cd + piece)
 
 
 # XLA's CPU compiler needs a copy for a 16-bit gradient: of a part, one of so many.
-_NUM_PARTS = 8
+NUM_PARTS = 8
 
 
 def _jax_bytes(s: _Sizes, tiling: Tiling, needs: Needs, backend: Backend, has_softcap: bool) -> int:
@@ -159,7 +158,7 @@ def _jax_bytes(s: _Sizes, tiling: Tiling, needs: Needs, backend: Backend, has_so
     total += s.wide * (2 * s.td + needs.hidden * s.nd)
     # Slices of the weight, of its gradient, and of its bits.
     total += (2 * s.wide + s.item + backend.widens * s.item) * cd
-    part_columns = min(-(-s.v // (_NUM_PARTS * s.c)) * s.c, s.v)
+    part_columns = min(-(-s.v // (NUM_PARTS * s.c)) * s.c, s.v)
     last_columns = s.v % part_columns
     if needs.weight and part_columns > s.c:
         total += s.item * (part_columns + last_columns) * s.d

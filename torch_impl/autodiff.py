@@ -149,22 +149,37 @@ class _OnePassFunction(torch.autograd.Function):
         ctx.config, ctx.needs = config, Needs(*ctx.needs_input_grad[1:4])
         arrays = hidden, weight, bias, class_weight, token_weight, codes
         with _without_autocast(hidden):
-            loss, statistics, ctx.sums, ctx.scale = one_pass_forward(config, ctx.needs, *arrays)
+            loss, statistics, sums, ctx.scale = one_pass_forward(config, ctx.needs, *arrays)
         rows = _rows(statistics)
         ctx.mark_non_differentiable(*rows)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*arrays, *rows[:3])
+        # Sums that are rounded are freed with the graph; those that become gradients are
+        # handed out, and not to be saved.
+        ctx.own_sums = [
+            total
+            if total is not None and array is not None and total.dtype == array.dtype
+            else None
+            for total, array in zip(sums, (hidden, weight, bias), strict=True)
+        ]
+        ctx.is_spent = False
+        saved = [
+            None if own is not None else total
+            for total, own in zip(sums, ctx.own_sums, strict=True)
+        ]
+        ctx.save_for_backward(*arrays, *rows[:3], *saved)
         return loss, *rows
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if cotangent is None:
             return (None,) * 7
-        *arrays, token_weight, codes, maximum, exp_sum, label_score = ctx.saved_tensors
-        if ctx.sums is not None:
-            found = iter(_ScaledOnce.apply(ctx, cotangent, *arrays[:3]))
+        saved, saved_sums = ctx.saved_tensors[:-3], ctx.saved_tensors[-3:]
+        *arrays, token_weight, codes, maximum, exp_sum, label_score = saved
+        if not ctx.is_spent and not torch._C._are_functorch_transforms_active():
+            found = iter(_ScaledOnce.apply(ctx, saved_sums, cotangent, *arrays[:3]))
         else:
-            # An earlier backward took the sums for its gradients: find them again.
+            # An earlier backward took the sums for its gradients, or there are many
+            # cotangents at once: find them again.
             class_weight, dtype = arrays[3], cotangent.dtype
             weights = class_weight, token_weight
             shares = token_shares(codes, *weights, ctx.config.reduction, dtype)
@@ -186,20 +201,22 @@ class _ScaledOnce(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, one: Any, cotangent: Tensor, *inputs: Tensor | None
+        ctx: Any, one: Any, saved: tuple[Any, ...], cotangent: Tensor, *inputs: Tensor | None
     ) -> tuple[Tensor, ...]:
         factor: Tensor | None = cotangent * one.scale
         if cotangent.device.type == "cpu" and factor == 1:
             factor = None  # on a GPU nobody looks: the host would wait
-        pairs = zip(one.sums, inputs, strict=True)
         sums = [
-            (total, array.dtype)
-            for total, array in pairs
-            if total is not None and array is not None
+            (own if own is not None else total, array)
+            for own, total, array in zip(one.own_sums, saved, inputs, strict=True)
         ]
-        if any(total.dtype == dtype for total, dtype in sums):
-            one.sums = None
-        return tuple(rounded(total, factor, dtype) for total, dtype in sums)
+        one.is_spent = any(own is not None for own in one.own_sums)
+        one.own_sums = [None, None, None]
+        return tuple(
+            rounded(total, factor, array.dtype)
+            for total, array in sums
+            if total is not None and array is not None
+        )
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:

@@ -6,10 +6,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-# 4 MiB of float32: passes over a tile of 64 MiB would each wait for the memory.
-_SLAB_NUMBERS = 2**20
-# 1 MiB of float32, where a step needs a buffer as large as what it works on.
-_PIECE_NUMBERS = 2**18
+from loss_spec.workspace import PIECE_NUMBERS, SLAB_NUMBERS
 
 
 def chunks(length: int, size: int) -> Iterator[slice]:
@@ -19,12 +16,19 @@ def chunks(length: int, size: int) -> Iterator[slice]:
 
 
 def pieces(rows: Tensor) -> Iterator[slice]:
-    """The rows of a tensor in pieces so small that a copy of one is nothing."""
-    return chunks(len(rows), max(1, _PIECE_NUMBERS // max(1, rows.shape[1:].numel())))
+    """The rows of a tensor in pieces, for steps that need a buffer as large as what they work on.
+
+    On a CPU 1 MiB of float32; on a GPU more, where each step has to be launched.
+    """
+    size = PIECE_NUMBERS["cpu" if rows.device.type == "cpu" else "gpu"]
+    return chunks(len(rows), max(1, size // max(1, rows.shape[1:].numel())))
 
 
 def slabs(tile: Tensor) -> Iterator[slice]:
-    """The rows of a tile in slabs that stay in a CPU's cache from one pass to the next."""
+    """The rows of a tile in slabs that stay in a CPU's cache from one pass to the next.
+
+    4 MiB of float32: passes over a tile of 64 MiB would each wait for the memory.
+    """
     rows, columns = tile.shape
-    size = _SLAB_NUMBERS // columns if tile.device.type == "cpu" else rows
+    size = SLAB_NUMBERS // columns if tile.device.type == "cpu" else rows
     return chunks(rows, max(size, 1))

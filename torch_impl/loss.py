@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
 
 from loss_spec import EVERYTHING, LossOptions, Needs, Plan, Problem
 from torch_impl.arguments import Arrays, check_arguments, problem_of
@@ -79,8 +78,9 @@ def linear_cross_entropy(
     - `vocab_chunk`, `token_chunk`: size of a tile of logits; chosen if None. They
         bound the memory and never change the result beyond rounding.
     - `memory_budget`: bytes of workspace, beyond inputs and gradients, that the call may
-        use. None: for tiles a 32nd of the float32 logits, or 20 MiB if that is more;
-        for 16-bit inputs a float32 gradient of hidden beside them.
+        use, for contiguous inputs. None: what the smallest tiles need, and for larger ones
+        a 32nd of the float32 logits, or 20 MiB if that is more; where one_pass is asked
+        for, a tile of up to a quarter of the tokens.
     - `return_aux`: also return a `LossAux`: logsumexp, log-probability of the label and
         prediction of each token, and the number of tokens that count.
 
@@ -237,7 +237,7 @@ def _plan(
     weight: Tensor,
     bias: Tensor | None,
 ) -> Plan:
-    if _is_traced(hidden, weight, bias):
+    if torch._C._are_functorch_transforms_active():
         # What these keep between forward and backward they may copy: too much for a dW.
         options, needs = dataclasses.replace(options, strategy="two_pass"), EVERYTHING
     else:
@@ -245,8 +245,3 @@ def _plan(
         inputs = hidden, weight, bias
         needs = Needs(*(enabled and x is not None and x.requires_grad for x in inputs))
     return plan_for(problem, options, needs, hidden, weight)
-
-
-def _is_traced(*inputs: Tensor | None) -> bool:
-    """Whether a transformation of `torch.func` differentiates."""
-    return any(tensor is not None and is_functorch_wrapped_tensor(tensor) for tensor in inputs)

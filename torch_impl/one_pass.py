@@ -60,7 +60,7 @@ def one_pass_forward(
     if config.dtype != dtype:
         # The same for all blocks, so not of the coefficients, but of what bounds them.
         bound = shares * objective.logit_scale
-        scale = power_of_two(bound if class_weight is None else bound * class_weight.amax())
+        scale = power_of_two(bound if class_weight is None else bound * class_weight.abs().amax())
         shares /= scale
 
     options = {"weighted_sum": objective.label_smoothing > 0, "prediction": config.prediction}

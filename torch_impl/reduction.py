@@ -40,12 +40,12 @@ def token_shares(
 ) -> Float[Tensor, " N"]:
     """The derivative of the sum or mean in the loss of each token."""
     if token_weight is None:
-        token_weight_ = torch.ones(len(codes), dtype=dtype, device=codes.device)
+        weights = torch.ones(len(codes), dtype=dtype, device=codes.device)
     else:
-        token_weight_ = token_weight
+        weights = token_weight
     if reduction == "mean":
-        token_weight_ = token_weight_ / _denominator(codes, class_weight, token_weight, dtype)
-    return token_weight_.masked_fill(codes == IGNORED, 0)
+        weights = weights / _denominator(codes, class_weight, token_weight, dtype)
+    return weights.masked_fill(codes == IGNORED, 0)
 
 
 def _denominator(

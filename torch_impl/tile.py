@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from loss_spec.workspace import SLAB_NUMBERS
 from torch_impl.buffers import Buffer
 from torch_impl.chunks import chunks, slabs
 from torch_impl.config import Config
@@ -43,8 +44,9 @@ class Tiles:
             if hidden.device.type == "cpu":
                 self._products = Buffer(max(rows, chunk) * dim, hidden, operand)
         if config.objective.logit_softcap is not None:
-            slab = next(slabs(self._scores.view(rows, columns)))
-            self._slope = Buffer(slab.stop * columns, hidden, dtype)
+            # Of a slab, which is as large whatever the columns of the tile.
+            slab = max(SLAB_NUMBERS, columns) if hidden.device.type == "cpu" else rows * columns
+            self._slope = Buffer(min(rows * columns, slab), hidden, dtype)
 
     def hidden(
         self, hidden: Float[Tensor, "N D"], codes: Int64[Tensor, " N"], rows: Rows
