@@ -173,7 +173,8 @@ class _OnePassFunction(torch.autograd.Function):
     def backward(ctx: Any, cotangent: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if cotangent is None:
             return (None,) * 7
-        saved, saved_sums = ctx.saved_tensors[:-3], ctx.saved_tensors[-3:]
+        saved = ctx.saved_tensors  # once: under a checkpoint there is no second time
+        saved, saved_sums = saved[:-3], saved[-3:]
         *arrays, token_weight, codes, maximum, exp_sum, label_score = saved
         if not ctx.is_spent and not torch._C._are_functorch_transforms_active():
             found = iter(_ScaledOnce.apply(ctx, saved_sums, cotangent, *arrays[:3]))
