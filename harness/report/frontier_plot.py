@@ -18,6 +18,7 @@ from harness.report.naming import describe, framework_title, probe_note
 _COLOURS = {"two_pass": "#0072B2", "one_pass": "#D55E00"}
 _MARKERS = {"two_pass": "o", "one_pass": "s"}
 _CHOSEN = "#000000"
+_NAME_PIXELS = (90, 14)
 
 
 def draw_frontiers(found: Sequence[Tuning], directory: Path) -> dict[GroupKey, Path]:
@@ -149,8 +150,16 @@ def _draw_yardsticks(axes: Axes, tuning: Tuning) -> list[Any]:
 
 
 def _name_frontier(axes: Axes, tuning: Tuning) -> None:
-    """The tiles of the frontier's points, below and to the left of each: where no other can be."""
+    """The tiles of the frontier's points, below and to the left of each: where no other can be.
+
+    But for one whose name would stand on that of the point before it.
+    """
+    named = axes.transData.transform((axes.get_xlim()[0], axes.get_ylim()[1]))
     for point in tuning.frontier:
+        place = axes.transData.transform(point.place)
+        if place[0] - named[0] < _NAME_PIXELS[0] and named[1] - place[1] < _NAME_PIXELS[1]:
+            continue
+        named = place
         axes.annotate(
             f"{point.token_chunk} x {point.vocab_chunk}",
             point.place,
