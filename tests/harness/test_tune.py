@@ -46,6 +46,7 @@ def test_grid_of_sizes_that_were_asked_for(framework):
     kept, absurd = points(framework, token_chunks=(64, 10**6), vocab_chunks=(1024,))
     assert {point.token_chunk for point in (*kept, *absurd)} == {64, SHAPE.num_tokens}
     assert absurd, "one_pass over all tokens holds the full logits"
+    assert all(point.workspace_bytes <= SHAPE.logits_bytes for point in kept)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
