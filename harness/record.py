@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.cases import Case
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 OK = "ok"
 OOM = "oom"

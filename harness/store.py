@@ -65,6 +65,15 @@ def new_run(output_dir: Path, cases: Sequence[dict[str, Any]], command: str) -> 
     raise FileExistsError(f"{output_dir / stamp} and 98 more exist")
 
 
+def open_run(directory: Path) -> RunStore:
+    """The run whose folder that is; raises `ValueError` where it is none."""
+    try:
+        run = json.loads((directory / _RUN).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"expected the folder of a run, got {directory} ({error})") from error
+    return RunStore(directory, run["command"])
+
+
 def newest_run(output_dir: Path, cases: Sequence[dict[str, Any]]) -> RunStore | None:
     """The newest run of exactly these cases, measured in the same way."""
     for path in sorted(output_dir.glob(f"*/{_RUN}"), reverse=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.record import judge
-from harness.store import new_run, newest_run
+from harness.store import new_run, newest_run, open_run
 
 
 def test_records_come_back_and_are_strict_json(tmp_path: Path) -> None:
@@ -42,6 +42,18 @@ def test_newest_run_of_the_same_cases(tmp_path: Path) -> None:
     assert found.directory == second.directory
     assert found.command == "command"
     assert newest_run(tmp_path, [{"id": "c"}]) is None
+
+
+def test_open_run_is_told_a_folder_and_refuses_others(tmp_path: Path) -> None:
+    store = new_run(tmp_path, [{"id": "a"}], "command")
+    store.append({"case_id": "a"})
+    opened = open_run(store.directory)
+    assert (opened.run_id, opened.command) == (store.run_id, "command")
+    assert opened.records() == [{"case_id": "a"}]
+    (store.directory / "run.json").write_text('{"command": "cut sho')
+    for directory in (tmp_path, tmp_path / "missing", store.directory):
+        with pytest.raises(ValueError, match=f"folder of a run, got {directory}"):
+            open_run(directory)
 
 
 @pytest.mark.parametrize(
