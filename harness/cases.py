@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
 from harness.presets import Preset
 from harness.variants import EVERY_VARIANT, Variant
 from loss_spec import DTYPE_BYTES
+
+# What is wanted of a case: times, memory and errors; one step taken apart; or whether a step
+# fits at all.
+SWEEP = "sweep"
+ANATOMY = "anatomy"
+BREAKING_POINT = "breaking_point"
+MODES = (SWEEP, ANATOMY, BREAKING_POINT)
+AXES = ("vocab_size", "num_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +35,11 @@ class Shape:
     @property
     def num_tokens(self) -> int:
         return self.batch_size * self.seq_len
+
+    @property
+    def inputs_bytes(self) -> int:
+        """Hidden, weight and 32-bit labels."""
+        return self.gradients_bytes + 4 * self.num_tokens
 
     @property
     def gradients_bytes(self) -> int:
@@ -49,6 +62,7 @@ class Measurement:
     timeout_s: float
     device: str
     memory_limit_gib: float | None
+    trace: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +81,9 @@ class Case:
     measurement: Measurement
     is_repetition: bool = False
     """Whether the same case stands earlier in the run: what differs between them is drift."""
+    mode: str = SWEEP
+    axis: str = ""
+    """Of a search for the breaking point: what grows. A worker gets the single probes."""
 
     @property
     def case_id(self) -> str:
@@ -80,8 +97,18 @@ class Case:
             *([f"ignored{shape.ignored_fraction:g}"] if shape.ignored_fraction else []),
             *([f"limit{limit:g}gib"] if limit is not None else []),
             *(["again"] if self.is_repetition else []),
+            *([] if self.mode == SWEEP else [self.mode]),
+            *([self.axis] if self.axis else []),
         ]
         return "-".join(parts)
+
+    def probe(self, size: int) -> Case:
+        """The case that tries one size on the way to the breaking point."""
+        if self.axis == "vocab_size":
+            shape = replace(self.shape, vocab_size=size)
+        else:
+            shape = replace(self.shape, batch_size=1, seq_len=size)
+        return replace(self, shape=shape, axis="")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -105,6 +132,8 @@ def make_case(
     options: dict[str, int],
     *,
     is_repetition: bool = False,
+    mode: str = SWEEP,
+    axis: str = "",
 ) -> Case:
     """A case of a variant that the framework has; options that it does not take are left out."""
     variant = EVERY_VARIANT[name]
@@ -120,6 +149,8 @@ def make_case(
         shape=shape,
         measurement=measurement,
         is_repetition=is_repetition,
+        mode=mode,
+        axis=axis,
     )
 
 
@@ -132,8 +163,10 @@ def make_cases(
     seed: int,
     options: dict[str, int],
     measurement: Measurement,
+    mode: str = SWEEP,
+    axis: str = "",
 ) -> list[Case]:
-    """All cases of a sweep: shape by shape, so that what is compared runs close together."""
+    """All cases of a run: shape by shape, so that what is compared runs close together."""
     shapes = [
         Shape(
             batch_size=preset.batch_size,
@@ -147,7 +180,7 @@ def make_cases(
         for vocab_size in preset.vocab_sizes
     ]
     return [
-        make_case(framework, name, shape, measurement, options)
+        make_case(framework, name, shape, measurement, options, mode=mode, axis=axis)
         for shape, framework, name in product(shapes, frameworks, variants)
         if framework in EVERY_VARIANT[name].targets
     ]

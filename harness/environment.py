@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,17 @@ def gpu_memory_bytes() -> int | None:
     answer = _output(["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"])
     first = answer.split()[0] if answer else ""
     return int(first) * 2**20 if first.isdecimal() else None  # some GPUs answer [N/A]
+
+
+def host_memory_bytes() -> int:
+    """What this machine has, or its container may use."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError):
+            text = Path(path).read_text().strip()
+            if text.isdecimal():
+                total = min(total, int(text))
+    return total
 
 
 def _cpu_model() -> str:

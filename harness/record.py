@@ -28,6 +28,7 @@ def new_record(case: Case, run_id: str) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,
         "case_id": case.case_id,
+        "mode": case.mode,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "status": ERROR,
         "framework": case.framework,
@@ -54,6 +55,10 @@ def new_record(case: Case, run_id: str) -> dict[str, Any]:
         "timing": None,
         "memory": None,
         "numerics": None,
+        "anatomy": None,
+        "breaking_point": None,
+        "trace": None,
+        "wall_s": None,
         "error": None,
         "environment": None,
     }

@@ -4,7 +4,9 @@
     python -m harness.run --framework=jax --preset=gpt2
     python -m harness.run --variants=all        with both strategies and other people's losses
     python -m harness.run --list                what there is
-    python -m harness.run --dry_run             what would run
+    python -m harness.run --mode=anatomy        what is alive at the peak, and when
+    python -m harness.run --mode=breaking_point --axis=vocab_size --memory_limit_gib=2
+    python -m harness.run --dry_run             what would run, and whether it would fit
 
 Exit status: 0 when every case ended in ok, oom or unavailable; 1 when one ended in
 mismatch, error or timeout; 2 for unusable flags; 130 after an interrupt.
@@ -19,7 +21,16 @@ from collections.abc import Sequence
 from absl import flags
 from rich.console import Console
 
-from harness.cases import Case, make_cases
+from harness.cases import (
+    ANATOMY,
+    AXES,
+    BREAKING_POINT,
+    MODES,
+    SWEEP,
+    Case,
+    Measurement,
+    make_cases,
+)
 from harness.flags import (
     BadFlagError,
     define_shared,
@@ -36,6 +47,7 @@ from harness.flags import (
     preset_of,
     show_cases,
 )
+from harness.modes import default_limit_gib, shapes_of, variants_of
 from harness.plans import budget_bytes
 from harness.presets import PRESETS, Preset
 from harness.sweep import run_sweep
@@ -61,6 +73,20 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_float(
         "memory_budget_mib", None, "Workspace that ours may use, in MiB.", flag_values=values
     )
+    flags.DEFINE_enum(
+        "mode", SWEEP, MODES,
+        f"{SWEEP}: times, memory and errors of every shape; {ANATOMY}: what is alive at the peak "
+        f"of one shape; {BREAKING_POINT}: the largest size that fits.",
+        flag_values=values
+    )  # fmt: skip
+    flags.DEFINE_enum(
+        "axis", None, AXES, f"What {BREAKING_POINT} enlarges: {AXES[0]} by default.",
+        flag_values=values
+    )  # fmt: skip
+    flags.DEFINE_bool(
+        "trace", False, "Profile a step of each case, in the framework's own format.",
+        flag_values=values
+    )  # fmt: skip
     flags.DEFINE_bool("list", False, "List presets and variants, run nothing.", flag_values=values)
     return values
 
@@ -87,15 +113,18 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _cases(values: flags.FlagValues) -> list[Case]:
-    preset = _preset(values)
+    mode, axis = values.mode, _axis(values)
+    preset = shapes_of(mode, axis, _preset(values))
     expect_positive(values, "vocab_chunk", "token_chunk", "memory_budget_mib")
     cases = make_cases(
         frameworks=frameworks_of(values),
-        variants=_variants(values),
+        variants=variants_of(mode, _variants(values)),
         preset=preset,
         **inputs_of(values),
         options=_options(values),
-        measurement=measurement_of(values, preset),
+        measurement=_measurement(values, preset),
+        mode=mode,
+        axis=axis,
     )
     had = f"variants that {values.framework} has (see --list)"
     expect(values, "variants", cases, had)
@@ -111,6 +140,22 @@ def _variants(values: flags.FlagValues) -> list[str]:
     return [name for name in EVERY_VARIANT if {name, ALL} & set(values.variants)]
 
 
+def _axis(values: flags.FlagValues) -> str:
+    searches = values.mode == BREAKING_POINT
+    expect(values, "axis", searches or values.axis is None, f"none but in --mode={BREAKING_POINT}")
+    return (values.axis or AXES[0]) if searches else ""
+
+
+def _measurement(values: flags.FlagValues, preset: Preset) -> Measurement:
+    searches = values.mode == BREAKING_POINT
+    expect(values, "trace", not (searches and values.trace), f"false in --mode={BREAKING_POINT}")
+    asked = dataclasses.replace(measurement_of(values, preset), trace=values.trace)
+    if asked.memory_limit_gib is not None:
+        return asked
+    limit_gib = default_limit_gib(values.mode, asked.device)
+    return dataclasses.replace(asked, memory_limit_gib=limit_gib)
+
+
 def _options(values: flags.FlagValues) -> dict[str, int]:
     sizes = {name: values[name].value for name in ("vocab_chunk", "token_chunk")}
     if values.memory_budget_mib is not None:
@@ -121,6 +166,8 @@ def _options(values: flags.FlagValues) -> dict[str, int]:
 def _preset(values: flags.FlagValues) -> Preset:
     preset = preset_of(values)
     sizes = integers_of(values, "vocab_sizes")
+    one = values.mode == SWEEP or sizes is None or len(sizes) == 1
+    expect(values, "vocab_sizes", one, f"one size in --mode={values.mode}")
     return preset if sizes is None else dataclasses.replace(preset, vocab_sizes=sizes)
 
 

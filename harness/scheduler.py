@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -29,20 +29,26 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def run_case(
-    case: Case, run_id: str, host: dict[str, Any], reference_directory: Path
+    case: Case, run_id: str, host: dict[str, Any], reference: Path, traces: Path
 ) -> dict[str, Any]:
-    """The record of the case. Only an interrupt gets out of here."""
+    """The record of the case. Only an interrupt gets out of here.
+
+    The worker reads the answer to its shape from `reference`; a profile of a step, where one
+    is wanted, gets a folder of its own in `traces`.
+    """
     result = record.new_record(case, run_id)
     result["environment"] = {**host, "gpu": None, "threads": None}
     oom_kills = _kernel_oom_kills()
-    sections, exit_code, output = _run_worker(case, reference_directory)
+    start = time.monotonic()
+    sections, exit_code, output = _run_worker(case, reference, traces / case.case_id)
+    result["wall_s"] = time.monotonic() - start
 
     found = sections.get("environment")
     if found is not None:
         result["device"] = found["device"]
         result["environment"] |= {"gpu": found["gpu"], "threads": found["threads"]}
         result["environment"]["versions"] = {**host["versions"], **found["versions"]}
-    for name in ("plan", "timing", "memory", "numerics"):
+    for name in ("plan", "timing", "memory", "numerics", "anatomy", "trace"):
         result[name] = sections.get(name)
 
     failure = sections.get("failure")
@@ -82,12 +88,12 @@ def run_reference(shape: Shape, directory: Path, timeout_s: float) -> None:
         raise RuntimeError(f"reference: {_last_words(done.returncode, done.stderr)}")
 
 
-def _run_worker(case: Case, directory: Path) -> tuple[dict[str, Any], int | None, str]:
+def _run_worker(case: Case, reference: Path, trace: Path) -> tuple[dict[str, Any], int | None, str]:
     """What the worker sent, its exit code (None if it ran out of time), and its output."""
     deadline = time.monotonic() + case.measurement.timeout_s
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb") as pipe, tempfile.TemporaryFile("w+") as output:
-        with _worker(case, directory, write_end, output) as process:
+        with _worker(case, [reference, trace], write_end, output) as process:
             os.close(write_end)
             sections, in_time = _read_sections(pipe, deadline)
             exit_code = None
@@ -102,11 +108,11 @@ def _run_worker(case: Case, directory: Path) -> tuple[dict[str, Any], int | None
 
 @contextmanager
 def _worker(
-    case: Case, directory: Path, write_end: int, output: IO[str]
+    case: Case, directories: Sequence[Path], write_end: int, output: IO[str]
 ) -> Iterator[subprocess.Popen[str]]:
     """The worker's process, in a session of its own; killed with all it started, on any way out."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.worker", str(write_end), str(directory)],
+        [sys.executable, "-m", "harness.worker", str(write_end), *map(str, directories)],
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=subprocess.STDOUT,

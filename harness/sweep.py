@@ -23,13 +23,14 @@ from rich.progress import (
 )
 
 from harness import record
-from harness.cases import Case, Shape
+from harness.breaking_point import search
+from harness.cases import BREAKING_POINT, SWEEP, Case, Shape
 from harness.environment import describe_host
 from harness.scheduler import run_case, run_reference
 from harness.store import RunStore
 
 INTERRUPTED = 130
-
+TRACES = "traces"
 
 Show = Callable[[list[dict[str, Any]], RunStore, Console], None]
 
@@ -86,18 +87,33 @@ def _run_cases(cases: Sequence[Case], store: RunStore, console: Console) -> None
     with progress, tempfile.TemporaryDirectory() as scratch:
         task = progress.add_task("starting", total=len(cases))
         references: dict[Shape, Path] = {}
-        for case in cases:
+
+        def measure(case: Case) -> dict[str, Any]:
             progress.update(task, description=_label(case))
             try:
                 reference = _reference(case, references, scratch)
             except RuntimeError as error:
                 result = record.new_record(case, store.run_id)
                 result["error"] = {"type": "NoReference", "message": str(error)}
-            else:
-                result = run_case(case, store.run_id, host, reference)
-            store.append(result)
-            progress.console.print(_line(case, result), soft_wrap=True)
+                return result
+            return run_case(case, store.run_id, host, reference, store.directory / TRACES)
+
+        for case in cases:
+            for result in _records(case, measure, store):
+                store.append(result)
+                progress.console.print(_line(case, result), soft_wrap=True)
             progress.advance(task)
+
+
+def _records(
+    case: Case, measure: Callable[[Case], dict[str, Any]], store: RunStore
+) -> Iterator[dict[str, Any]]:
+    """One record, or all that a search for the breaking point tries, and then its own."""
+    if case.mode == BREAKING_POINT:
+        known = {result["case_id"]: result for result in store.records()}
+        yield from search(case, known, measure, store.run_id)
+    else:
+        yield measure(case)
 
 
 def _reference(case: Case, references: dict[Shape, Path], scratch: str) -> Path:
@@ -105,7 +121,7 @@ def _reference(case: Case, references: dict[Shape, Path], scratch: str) -> Path:
 
     Only one is kept: the gradients of a large shape in float64 are large files.
     """
-    if not case.is_loss:
+    if not case.is_loss or case.mode != SWEEP:
         return Path(scratch)
     if case.shape not in references:
         for directory in references.values():
@@ -133,17 +149,30 @@ def _line(case: Case, result: dict[str, Any]) -> str:
     status = result["status"]
     parts = [
         f"[{style.get(status, 'red')}]{status:<11}[/]",
-        f"{case.framework:<5} {_variant(case):<9} N={case.shape.num_tokens:,} "
-        f"D={case.shape.hidden_dim:,} V={case.shape.vocab_size:,} {case.shape.dtype}",
+        f"{case.framework:<5} {_variant(case):<9} N={result['batch_size'] * result['seq_len']:,} "
+        f"D={result['hidden_dim']:,} V={result['vocab_size']:,} {result['dtype']}",
     ]
     if result["timing"] and result["timing"]["step_s"]:
         parts.append(f"step {median(result['timing']['step_s']) * 1e3:,.1f} ms")
+    if found := result["breaking_point"]:
+        parts.append(_ends(found))
     if result["memory"]:
         parts.append(f"workspace {result['memory']['workspace_bytes'] / 2**20:,.1f} MiB")
     if result["error"]:
         first_line = (result["error"]["message"].splitlines() or [""])[0]
-        parts.append(escape(f"{result['error']['type']}: {first_line[:160]}"))
+        asked = f" ({result['error']['allocation']})" if result["error"].get("allocation") else ""
+        parts.append(escape(f"{result['error']['type']}: {first_line[:160]}{asked}"))
     return "  ".join(parts)
+
+
+def _ends(found: dict[str, Any]) -> str:
+    """Where a search ended, in words."""
+    ran, failed = found["largest_ran"], found["smallest_failed"]
+    parts = [
+        "none ran" if ran is None else f"{found['axis']} {ran:,} ran",
+        "none failed" if failed is None else f"{failed:,} did not",
+    ]
+    return ", ".join(parts)
 
 
 @contextmanager

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,10 +15,11 @@ import numpy as np
 from harness.cases import Case
 from harness.environment import usable_cores
 from harness.memory import buffer_assignment, device_stats
-from harness.memory.figures import MemoryFigures
+from harness.memory.figures import MemoryFigures, Reading
+from harness.memory.xla_anatomy import xla_anatomy
 from harness.plans import plan_of_loss
 from harness.targets import load_target
-from harness.workload import UnavailableError, Workload
+from harness.workload import OUTPUT_NAMES, UnavailableError, Workload
 from loss_spec.inputs import Inputs
 
 
@@ -53,10 +57,13 @@ def build(case: Case, inputs: Inputs, device: str) -> Workload:
     if not case.is_loss:
         arrays = _on_device(inputs.hidden, inputs.weight)
         matmuls, compile_s = _compile(target, *arrays)
+
+        def run_target() -> tuple[Any, ...]:
+            return jax.block_until_ready(matmuls(*arrays))
+
         return Workload(
-            step=lambda: jax.block_until_ready(matmuls(*arrays)),
-            forward=None,
-            measure_memory=None,
+            step=run_target,
+            trace=functools.partial(_trace, run_target),
             to_numpy=np.asarray,
             inputs_bytes=sum(array.nbytes for array in arrays),
             compile_s=compile_s,
@@ -77,37 +84,55 @@ def build(case: Case, inputs: Inputs, device: str) -> Workload:
         return value, *gradients
 
     compiled_step, compile_s = _compile(loss_and_gradients, *arrays)
-    compiled_forward, _ = _compile(loss, *arrays)
+    assigned = buffer_assignment.assigned_bytes(compiled_step)
+    inputs_bytes = sum(array.nbytes for array in arrays)
+
+    @functools.cache  # a step that is only tried or taken apart has no use for it
+    def compiled_forward() -> Any:
+        return _compile(loss, *arrays)[0]
 
     def step() -> tuple[Any, ...]:
         return jax.block_until_ready(compiled_step(*arrays))
 
     def measure_memory() -> MemoryFigures:
-        inputs_bytes = sum(array.nbytes for array in arrays)
-        assigned = buffer_assignment.assigned_bytes(compiled_step)
         gradients_bytes = sum(output.nbytes for output in step())
-        peak, probe = buffer_assignment.peak_bytes(assigned), buffer_assignment.PROBE
+        readings = []
         counted = device_stats.peak_bytes(arrays[0].device)
         if counted is not None:
-            peak, probe = counted, device_stats.PROBE
+            readings.append(Reading(device_stats.PROBE, counted - inputs_bytes))
+        beyond = buffer_assignment.peak_bytes(assigned) - inputs_bytes
+        readings.append(Reading(buffer_assignment.PROBE, beyond))
         return MemoryFigures(
             inputs_bytes=inputs_bytes,
             gradients_bytes=gradients_bytes,
-            peak_bytes=peak,
-            probe=probe,
+            readings=tuple(readings),
             reserved_bytes=device_stats.reserved_bytes(arrays[0].device),
             xla=assigned,
         )
 
     return Workload(
         step=step,
-        forward=lambda: jax.block_until_ready(compiled_forward(*arrays)),
+        forward=lambda: jax.block_until_ready(compiled_forward()(*arrays)),
         measure_memory=measure_memory,
+        dissect=functools.partial(
+            xla_anatomy,
+            loss_and_gradients,
+            dict(zip(("hidden", "weight", "labels"), arrays, strict=True)),
+            OUTPUT_NAMES,
+        ),
+        trace=functools.partial(_trace, step),
         to_numpy=np.asarray,
-        inputs_bytes=sum(array.nbytes for array in arrays),
+        inputs_bytes=inputs_bytes,
         compile_s=compile_s,
         plan=plan_of_loss(case, *arrays),
+        parts={assigned["temp"]: "all temporaries of the compiled step"},
     )
+
+
+def _trace(step: Callable[[], object], directory: Path) -> None:
+    """A profile that XProf opens: `xprof --logdir=DIRECTORY`."""
+    with jax.profiler.trace(str(directory)):
+        step()
 
 
 def _on_device(*arrays: np.ndarray[Any, Any]) -> tuple[Any, ...]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import torch
+from torch.profiler import profile
 
 from harness.cases import Case
 from harness.memory import allocator_events, cuda_allocator
-from harness.memory.figures import MemoryFigures
+from harness.memory.figures import MemoryFigures, Reading
+from harness.memory.torch_anatomy import torch_anatomy
 from harness.plans import plan_of_loss
 from harness.targets import load_target
-from harness.workload import UnavailableError, Workload
+from harness.workload import OUTPUT_NAMES, UnavailableError, Workload
 from loss_spec.inputs import Inputs
 
 
@@ -64,11 +69,9 @@ def build(case: Case, inputs: Inputs, device: str) -> Workload:
 
         return Workload(
             step=run_target,
-            forward=None,
-            measure_memory=None,
+            trace=functools.partial(_trace, run_target),
             to_numpy=to_numpy,
             inputs_bytes=inputs_bytes,
-            compile_s=None,
         )
 
     shape = case.shape
@@ -89,24 +92,39 @@ def build(case: Case, inputs: Inputs, device: str) -> Workload:
         return loss
 
     def measure_memory() -> MemoryFigures:
-        probe = cuda_allocator if device == "gpu" else allocator_events
+        gradients_bytes = sum(output.nbytes for output in step())
+        readings = []
+        if device == "gpu":
+            counted = cuda_allocator.peak_allocated_bytes(step)
+            readings.append(Reading(cuda_allocator.PROBE, counted))
+        listed = allocator_events.peak_allocated_bytes(step, torch_device)
+        readings.append(Reading(allocator_events.PROBE, listed))
         return MemoryFigures(
             inputs_bytes=inputs_bytes,
-            gradients_bytes=sum(output.nbytes for output in step()),
-            peak_bytes=inputs_bytes + probe.peak_allocated_bytes(step),
-            probe=probe.PROBE,
+            gradients_bytes=gradients_bytes,
+            readings=tuple(readings),
             reserved_bytes=cuda_allocator.reserved_bytes() if device == "gpu" else None,
         )
 
+    arrays = {"hidden": hidden, "weight": weight, "labels": labels}
     return Workload(
         step=step,
         forward=forward,
         measure_memory=measure_memory,
+        dissect=functools.partial(torch_anatomy, step, arrays, OUTPUT_NAMES),
+        trace=functools.partial(_trace, step),
         to_numpy=to_numpy,
         inputs_bytes=inputs_bytes,
-        compile_s=None,
         plan=plan_of_loss(case, hidden, weight, labels),
     )
+
+
+def _trace(step: Callable[[], object], directory: Path) -> None:
+    """A Chrome trace: chrome://tracing or ui.perfetto.dev opens it."""
+    with profile(profile_memory=True, with_stack=True) as profiler:
+        step()
+    directory.mkdir(parents=True, exist_ok=True)
+    profiler.export_chrome_trace(str(directory / "trace.json.gz"))
 
 
 def to_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:

@@ -1,4 +1,8 @@
-"""PyTorch on a CPU: every allocation and release of a step, from the profiler."""
+"""PyTorch: every allocation and release of a step, from the profiler.
+
+Read from the exported trace, the profiler's public form: its running total counts
+what an earlier profile saw, so the events are added up here.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,45 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
 
 PROBE = "torch allocator events"
 
+Event = dict[str, Any]
 
-def peak_allocated_bytes(step: Callable[[], object]) -> int:
-    """The most that was allocated at once during `step`, beyond what was there before.
+_DEVICE_TYPES = {"cpu": 0, "cuda": 1}
 
-    Read from the exported trace, the profiler's public form: its running total counts
-    what an earlier profile saw, so the events are added up here.
-    """
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+
+def peak_allocated_bytes(step: Callable[[], object], device: str = "cpu") -> int:
+    """The most that was allocated at once during `step` on "cpu" or "cuda", beyond before."""
+    _, events = profiled(step, with_stack=False)
+    allocated = peak = 0
+    for event in allocations(events, device):
+        allocated += event["args"]["Bytes"]
+        peak = max(peak, allocated)
+    return peak
+
+
+def profiled(step: Callable[[], Any], *, with_stack: bool) -> tuple[Any, list[Event]]:
+    """What `step` returns, and the events of the trace; times are in microseconds."""
+    activities = [ProfilerActivity.CPU]
+    with profile(activities=activities, profile_memory=True, with_stack=with_stack) as profiler:
         result = step()  # held until after the profile: its release is not part of the step
     with tempfile.TemporaryDirectory() as directory:
         trace = Path(directory) / "trace.json"
         profiler.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
-    del result
-    allocations = [event for event in events if event.get("name") == "[memory]"]
-    allocated = peak = 0
-    for event in sorted(allocations, key=lambda event: event["ts"]):
-        allocated += event["args"]["Bytes"]
-        peak = max(peak, allocated)
-    return peak
+        # Names of other people's functions need not be UTF-8.
+        return result, json.loads(trace.read_bytes().decode(errors="replace"))["traceEvents"]
+
+
+def allocations(events: list[Event], device: str) -> list[Event]:
+    """Allocations and releases (`args.Bytes` < 0) on "cpu" or "cuda", in the order of time."""
+    found = [
+        event
+        for event in events
+        if event.get("name") == "[memory]"
+        and event["args"].get("Device Type", 0) == _DEVICE_TYPES[device]
+    ]
+    return sorted(found, key=lambda event: event["ts"])

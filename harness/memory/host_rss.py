@@ -7,9 +7,19 @@ import gc
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.memory.figures import Reading
+
+PROBE = "kernel resident high-water mark"
+
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _RESET_HIGH_WATER_MARK = "5"
+
+
+def host_rss(step: Callable[[], object]) -> Reading | None:
+    """The growth over a step that starts from a mark that has been reset."""
+    growth = host_rss_growth_bytes(step)
+    return None if growth is None else Reading(PROBE, growth)
 
 
 def host_rss_growth_bytes(step: Callable[[], object]) -> int | None:

@@ -1,0 +1,103 @@
+"""What a worker does with a workload, by the mode of its case."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.cases import ANATOMY, BREAKING_POINT, SWEEP, Case
+from harness.memory.host_rss import host_rss
+from harness.memory.limit import data_limit
+from harness.reference import compare
+from harness.workload import Workload
+
+Send = Callable[[str, Any], None]
+
+
+class WrongLossError(Exception):
+    """A loss that is not a number; nothing that it leads to is a result."""
+
+
+def measure(
+    case: Case,
+    workload: Workload,
+    send: Send,
+    *,
+    reference: Path,
+    trace: Path,
+    host_limit: int | None,
+) -> None:
+    """Sends sections as they are found. `host_limit`: bytes for the arrays of a step on a CPU."""
+    if case.mode == SWEEP:
+        # The probes need memory of their own, so they measure what has already fitted.
+        with data_limit(host_limit, workload.inputs_bytes):
+            outputs = _time(workload, case, send)
+        if case.is_loss:
+            send("numerics", compare(outputs, workload.to_numpy, reference))
+        del outputs  # or the step that is measured would be the second to hold gradients
+        _measure_memory(workload, send, on_host=case.measurement.device == "cpu")
+    elif case.mode == ANATOMY:
+        workload.step()  # what is done only once is not part of a step
+        assert workload.dissect is not None
+        send("anatomy", workload.dissect().to_json())
+    elif case.mode == BREAKING_POINT:
+        with data_limit(host_limit, workload.inputs_bytes):
+            _try(workload, send)
+    if case.measurement.trace:
+        workload.trace(trace)
+        send("trace", trace.name)
+
+
+def _time(workload: Workload, case: Case, send: Send) -> tuple[Any, ...]:
+    """Times steps, then forwards; returns what the last step did."""
+    measurement = case.measurement
+    timing = _new_timing(workload)
+    timing["first_step_s"], outputs = _seconds(workload.step)
+    send("timing", timing)
+    for _ in range(measurement.warmup):
+        del outputs  # or two sets of gradients would be alive at once
+        outputs = workload.step()
+    gc.collect()
+    timing["step_s"] = []
+    for _ in range(measurement.repeats):
+        del outputs
+        seconds, outputs = _seconds(workload.step)
+        timing["step_s"].append(seconds)
+        send("timing", timing)
+    if workload.forward is not None:
+        workload.forward()
+        timing["forward_s"] = [_seconds(workload.forward)[0] for _ in range(measurement.repeats)]
+        send("timing", timing)
+    return outputs
+
+
+def _measure_memory(workload: Workload, send: Send, *, on_host: bool) -> None:
+    if workload.measure_memory is None:
+        return
+    figures = workload.measure_memory()
+    send("memory", figures.to_json(host_rss(workload.step) if on_host else None))
+
+
+def _try(workload: Workload, send: Send) -> None:
+    """One step, of which is wanted whether it fits; a wrong one does not count as fitting."""
+    timing = _new_timing(workload)
+    timing["first_step_s"], outputs = _seconds(workload.step)
+    send("timing", timing)
+    loss = float(workload.to_numpy(outputs[0]))
+    if not math.isfinite(loss):
+        raise WrongLossError(f"expected a finite loss, got {loss}")
+
+
+def _new_timing(workload: Workload) -> dict[str, Any]:
+    empty = {"first_step_s": None, "forward_s": None, "step_s": None}
+    return {"compile_s": workload.compile_s, **empty}
+
+
+def _seconds(function: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result

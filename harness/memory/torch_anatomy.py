@@ -1,0 +1,131 @@
+"""PyTorch: what was alive at the peak, who asked for it, and the timeline, by allocator events.
+
+The profiler records, beside every allocation, the operators and Python functions that were
+running: the innermost of each says what a buffer is and which line wanted it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from harness.memory.allocator_events import PROBE, Event, allocations, profiled
+from harness.memory.anatomy import (
+    GRADIENT,
+    INPUT,
+    WORKSPACE,
+    Anatomy,
+    Buffer,
+    by_size,
+    thinned,
+)
+
+_BACKWARD = "_engine_run_backward"
+_NODE = "autograd::engine::evaluate_function: "
+_FUNCTION = re.compile(r"(?P<file>.+\.py)\((?P<line>\d+)\): (?P<name>.+)")
+# What only makes room: the operator around it says what for.
+_ROOM = re.compile(r"aten::(new_)?(empty|zeros|ones|full)(_like|_strided)?$|aten::(resize_|zero_)")
+_NOT_ASKING = ("torch/", "harness/", "<frozen")
+
+
+def torch_anatomy(
+    step: Callable[[], tuple[Any, ...]],
+    inputs: Mapping[str, torch.Tensor],
+    output_names: tuple[str, ...],
+) -> Anatomy:
+    """Profiles one step, whose outputs have these names."""
+    outputs, events = profiled(step, with_stack=True)
+    device = next(iter(inputs.values())).device.type
+    memory = allocations(events, device)
+    kept = _addresses(dict(zip(output_names, outputs, strict=True)))
+    spans = [event for event in events if event.get("ph") == "X"]
+    whole = next(span for span in spans if _is_function(span, "step"))
+    start, step_s = whole["ts"], whole["dur"] / 1e6
+
+    inputs_bytes = sum(tensor.nbytes for tensor in inputs.values())
+    allocated, peak, peak_index = 0, 0, -1
+    timeline = [(0.0, inputs_bytes)]
+    for index, event in enumerate(memory):
+        allocated += event["args"]["Bytes"]
+        if allocated > peak:
+            peak, peak_index = allocated, index
+        timeline.append((max(event["ts"] - start, 0.0) / 1e6, inputs_bytes + allocated))
+    backward = [span["ts"] for span in spans if span["name"].endswith(_BACKWARD)]
+    return Anatomy(
+        source=PROBE,
+        peak_bytes=inputs_bytes + peak,
+        buffers=by_size(
+            [
+                *(Buffer(kind=INPUT, name=n, size_bytes=t.nbytes) for n, t in inputs.items()),
+                *_alive(memory, peak_index, kept, spans),
+            ]
+        ),
+        timeline=thinned(timeline, step_s),
+        step_s=step_s,
+        backward_s=(min(backward) - start) / 1e6 if backward else None,
+    )
+
+
+def _addresses(outputs: Mapping[str, torch.Tensor]) -> dict[int, str]:
+    return {tensor.untyped_storage().data_ptr(): name for name, tensor in outputs.items()}
+
+
+def _alive(
+    memory: list[Event], peak_index: int, kept: Mapping[int, str], spans: list[Event]
+) -> list[Buffer]:
+    """The allocations alive after event `peak_index`."""
+    alive: dict[int, Event] = {}
+    gradients: dict[int, str] = {}  # by the identity of the event: addresses are used again
+    for index, event in enumerate(memory):
+        address = event["args"]["Addr"]
+        if event["args"]["Bytes"] < 0:
+            alive.pop(address, None)
+        else:
+            alive[address] = event
+        if index == peak_index:
+            at_peak = list(alive.values())
+    for address, event in alive.items():
+        if address in kept:
+            gradients[id(event)] = kept[address]
+    if peak_index < 0:
+        return []
+    return [_buffer(event, gradients.get(id(event)), spans) for event in at_peak]
+
+
+def _buffer(event: Event, gradient: str | None, spans: list[Event]) -> Buffer:
+    """The innermost operator names it, the innermost function of a loss asked for it."""
+    around = sorted(
+        (s for s in spans if s["tid"] == event["tid"] and s["ts"] <= event["ts"] <= _end(s)),
+        key=lambda span: (span["ts"], -span["dur"]),
+    )
+    operators = [span["name"] for span in around if span.get("cat") == "cpu_op"]
+    telling = [name for name in operators if not _ROOM.match(name) and not name.startswith(_NODE)]
+    name = (telling or operators or ["outside any operator"])[-1].removeprefix("aten::")
+    return Buffer(
+        kind=WORKSPACE if gradient is None else GRADIENT,
+        name=gradient or name,
+        size_bytes=event["args"]["Bytes"],
+        asked_by=_asked_by(around),
+    )
+
+
+def _asked_by(around: list[Event]) -> str:
+    for span in reversed(around):
+        if span["name"].startswith(_NODE):  # called by the engine, from no line
+            return span["name"].removeprefix(_NODE)
+        function = _FUNCTION.fullmatch(span["name"])
+        if function and not function["file"].startswith(_NOT_ASKING):
+            return f"{function['name']} ({function['file']}:{function['line']})"
+    return ""
+
+
+def _is_function(span: Event, name: str) -> bool:
+    function = _FUNCTION.fullmatch(span["name"])
+    return function is not None and function["name"] == name
+
+
+def _end(span: Event) -> float:
+    return span["ts"] + span["dur"]
