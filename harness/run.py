@@ -177,12 +177,13 @@ def _list(console: Console) -> int:
         sizes = ", ".join(f"{size:,}" for size in preset.vocab_sizes)
         console.print(
             f"  {name:<10} {preset.batch_size} x {preset.seq_len} tokens, "
-            f"D={preset.hidden_dim}, V={sizes}, {preset.dtype}: {preset.about}"
+            f"D={preset.hidden_dim}, V={sizes}, {preset.dtype}: {preset.about}",
+            soft_wrap=True,
         )
     console.print(f"[bold]Variants[/bold] (--variants; {', '.join(VARIANTS)} unless asked for)")
     for name, variant in EVERY_VARIANT.items():
         about = f"{variant.about}; needs {variant.needs}" if variant.needs else variant.about
-        console.print(f"  {name:<28} {', '.join(variant.targets)}: {about}")
+        console.print(f"  {name:<28} {', '.join(variant.targets)}: {about}", soft_wrap=True)
     console.print(f"[bold]Data types[/bold] (--dtype) {', '.join(FLOAT_DTYPES)}")
     return 0
 

@@ -36,7 +36,10 @@ FRAMEWORKS = ("torch", "jax")
 OURS = "chunked"
 _LOSSES = {name: variant for name, variant in VARIANTS.items() if variant.is_loss} | PEERS
 _INTERRUPTED = 130
-_PACKAGES = ("torch", "triton", "cut-cross-entropy", "liger-kernel", "jax", "optax", "tokamax")
+_PACKAGES = (
+    "torch", "triton", "cut-cross-entropy", "liger-kernel", "quack-kernels",
+    "jax", "optax", "tokamax",
+)  # fmt: skip
 
 
 def define_flags() -> flags.FlagValues:

@@ -87,7 +87,7 @@ PEERS = {
         labels_dtype="int64",
     ),
     "linear_cross_entropy_chunked": Variant(
-        about="PyTorch's F.linear_cross_entropy with LinearCrossEntropyOptions",
+        about="F.linear_cross_entropy with the default LinearCrossEntropyOptions: tokens in chunks",
         targets={"torch": "harness.variants.torch_peers:linear_cross_entropy_chunked"},
         options=("token_chunk",),
         needs="PyTorch 2.13",
@@ -107,8 +107,14 @@ PEERS = {
         about="linkedin/Liger-Kernel; on a CPU in Triton's interpreter",
         targets={"torch": "harness.variants.torch_peers:liger"},
         environment=(("TRITON_INTERPRET", "1"),),
-        needs="liger-kernel",
+        needs="liger-kernel, and a GPU to be timed",
         not_on_cpu="on a CPU Liger runs in Triton's interpreter, far too slow to be timed",
+    ),
+    "quack": Variant(
+        about="Dao-AILab/quack, tokens in chunks, for 16-bit inputs",
+        targets={"torch": "harness.variants.torch_peers:quack"},
+        needs="quack-kernels, and an NVIDIA GPU of compute capability 9.0 or later",
+        not_on_cpu="quack needs an NVIDIA GPU of compute capability 9.0 or later",
     ),
     "optax": Variant(
         about="optax on full logits",
@@ -118,7 +124,7 @@ PEERS = {
     "tokamax": Variant(
         about="openxla/tokamax, chunked_xla",
         targets={"jax": "harness.variants.jax_peers:tokamax"},
-        needs="tokamax, and Python 3.12",
+        needs="tokamax, and Python 3.12 or later",
     ),
 }
 

@@ -30,7 +30,7 @@ def tokamax(
     is what people have in their batches, so it is called with them.
     """
     if sys.version_info < (3, 12):
-        raise UnavailableError("tokamax's chunked_xla needs Python 3.12")
+        raise UnavailableError("tokamax's chunked_xla needs Python 3.12 or later")
     losses = load_target("tokamax:linear_softmax_cross_entropy_loss")(
         hidden.reshape(-1, hidden.shape[-1]),
         labels.reshape(-1),

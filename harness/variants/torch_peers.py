@@ -7,6 +7,8 @@ matter of spelling (a transposed weight, flat tokens) is done for it.
 from __future__ import annotations
 
 import inspect
+import os
+import shutil
 from typing import Any
 
 import torch
@@ -18,6 +20,8 @@ from harness.workload import UnavailableError
 
 # Triton's interpreter takes about a minute for these.
 _INTERPRETED_LOGITS = 2**23
+
+_HOPPER = (9, 0)
 
 
 def linear_cross_entropy(
@@ -168,6 +172,46 @@ def liger(
     return _unflat(losses, labels, reduction)
 
 
+def quack(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    *,
+    vocab_axis: int = 0,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """Dao-AILab/quack's `chunked_linear_cross_entropy`, which has no reduction "none"."""
+    flat = _flat(hidden, weight, labels, vocab_axis)
+    sizes = {"tokens": labels.numel(), "hidden_dim": hidden.shape[-1], "vocab_size": len(flat[1])}
+    if refusal := _refusal_of_quack(_compute_capability(hidden), hidden.dtype, sizes):
+        raise UnavailableError(refusal)
+    if reduction == "none":
+        raise UnsupportedError("reduction")
+    chunked = load_target("quack.linear_cross_entropy:chunked_linear_cross_entropy")
+    return chunked(*flat, ignore_index=ignore_index, reduction=reduction)
+
+
+def _refusal_of_quack(
+    capability: tuple[int, int] | None, dtype: torch.dtype, sizes: dict[str, int]
+) -> str | None:
+    """What quack would fail at in its kernels, or with an assertion that says nothing."""
+    if capability is None or capability < _HOPPER:
+        here = "a CPU" if capability is None else "{}.{}".format(*capability)
+        return f"quack needs an NVIDIA GPU of compute capability 9.0 or later, got {here}"
+    if dtype not in (torch.float16, torch.bfloat16):
+        return f"quack takes float16 and bfloat16, got {dtype}"
+    # Rows of 16 bytes for its TMA copies. Tokens it pads on one of its two paths only.
+    for name, size in sizes.items():
+        if size % 8:
+            return f"quack needs {name} to be a multiple of 8, got {size}"
+    return None
+
+
+def _compute_capability(tensor: Tensor) -> tuple[int, int] | None:
+    return torch.cuda.get_device_capability(tensor.device) if tensor.is_cuda else None
+
+
 def _full_logits(
     hidden: Tensor,
     weight: Tensor,
@@ -192,7 +236,7 @@ def _full_logits(
 _compiled_for: tuple[Any, ...] | None = None
 
 
-def _compile_anew(*problem: Any) -> None:
+def _compile_anew(hidden: Tensor, *problem: Any) -> None:
     """Forgets what was compiled, unless it was for the same problem: the next step of a loop.
 
     Without, the limit of recompilations would end a program that has many problems.
@@ -200,11 +244,19 @@ def _compile_anew(*problem: Any) -> None:
     global _compiled_for
     kinds = tuple(
         (x.shape, x.dtype, x.device, x.requires_grad) if isinstance(x, Tensor) else x
-        for x in problem
+        for x in (hidden, *problem)
     )
     if kinds != _compiled_for:
+        _expect_cpp_compiler(hidden)
         torch.compiler.reset()
         _compiled_for = kinds
+
+
+def _expect_cpp_compiler(hidden: Tensor) -> None:
+    """`torch.compile` looks for it by the same rule, and fails in the middle of its work."""
+    compiler = os.environ.get("CXX", "g++")
+    if not hidden.is_cuda and shutil.which(compiler) is None:
+        raise UnavailableError(f"torch.compile needs a C++ compiler on a CPU: no {compiler} here")
 
 
 def _torch_linear_cross_entropy() -> Any:
