@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,8 +23,9 @@ from rich.progress import (
 from harness import record
 from harness.cases import Case, Shape
 from harness.environment import describe_host
+from harness.interrupts import terminated_is_interrupted
 from harness.scheduler import run_case, run_reference
-from harness.store import RunStore
+from harness.store import NotWrittenError, RunStore
 
 INTERRUPTED = 130
 
@@ -55,21 +54,39 @@ def run_sweep(
     """
     done = {result["case_id"] for result in store.records()}
     left = [case for case in cases if case.case_id not in done]
-    interrupted = False
+    interrupted = unwritten = False
     try:
-        with _terminated_is_interrupted():
+        with terminated_is_interrupted():
             _run_cases(left, store, console)
     except KeyboardInterrupt:
         interrupted = True
+    except NotWrittenError as error:
+        unwritten = True
+        console.print(str(error), markup=False, soft_wrap=True)
+        console.print("Then repeat the command with --resume.")
 
     results = store.records()
     if results:
-        show(results, store, console)
+        _close(show, results, store, console)
     if interrupted:
         missing = len(cases) - len({result["case_id"] for result in results})
         console.print(f"interrupted with {missing} cases to go: repeat the command with --resume")
         return INTERRUPTED
+    if unwritten:
+        return 1
     return 0 if all(result["status"] in record.EXPECTED for result in results) else 1
+
+
+def _close(show: Show, results: list[dict[str, Any]], store: RunStore, console: Console) -> None:
+    """Shows the report; what keeps it from being written takes no record with it."""
+    try:
+        store.restore()
+        show(results, store, console)
+    except OSError as error:
+        reason = f"no report: {error}; --resume writes it from the records"
+        console.print(reason, markup=False, soft_wrap=True)
+    except KeyboardInterrupt:
+        console.print("no report: interrupted; --resume writes it from the records")
 
 
 def _run_cases(cases: Sequence[Case], store: RunStore, console: Console) -> None:
@@ -90,7 +107,7 @@ def _run_cases(cases: Sequence[Case], store: RunStore, console: Console) -> None
             progress.update(task, description=_label(case))
             try:
                 reference = _reference(case, references, scratch)
-            except RuntimeError as error:
+            except (RuntimeError, OSError) as error:
                 result = record.new_record(case, store.run_id)
                 result["error"] = {"type": "NoReference", "message": str(error)}
             else:
@@ -144,17 +161,3 @@ def _line(case: Case, result: dict[str, Any]) -> str:
         first_line = (result["error"]["message"].splitlines() or [""])[0]
         parts.append(escape(f"{result['error']['type']}: {first_line[:160]}"))
     return "  ".join(parts)
-
-
-@contextmanager
-def _terminated_is_interrupted() -> Iterator[None]:
-    """Makes SIGTERM do what Ctrl-C does: stop the worker, keep the records."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
