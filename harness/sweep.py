@@ -27,6 +27,7 @@ from harness.interrupts import terminated_is_interrupted
 from harness.scheduler import run_case, run_reference
 from harness.store import NotWrittenError, RunStore
 
+FAILED = 1
 INTERRUPTED = 130
 
 
@@ -54,39 +55,35 @@ def run_sweep(
     """
     done = {result["case_id"] for result in store.records()}
     left = [case for case in cases if case.case_id not in done]
-    interrupted = unwritten = False
+    stopped = None
     try:
         with terminated_is_interrupted():
             _run_cases(left, store, console)
     except KeyboardInterrupt:
-        interrupted = True
+        stopped = INTERRUPTED
     except NotWrittenError as error:
-        unwritten = True
+        stopped = FAILED
         console.print(str(error), markup=False, soft_wrap=True)
         console.print("Then repeat the command with --resume.")
 
     results = store.records()
-    if results:
-        _close(show, results, store, console)
-    if interrupted:
-        missing = len(cases) - len({result["case_id"] for result in results})
-        console.print(f"interrupted with {missing} cases to go: repeat the command with --resume")
-        return INTERRUPTED
-    if unwritten:
-        return 1
-    return 0 if all(result["status"] in record.EXPECTED for result in results) else 1
-
-
-def _close(show: Show, results: list[dict[str, Any]], store: RunStore, console: Console) -> None:
-    """Shows the report; what keeps it from being written takes no record with it."""
     try:
         store.restore()
-        show(results, store, console)
-    except OSError as error:
-        reason = f"no report: {error}; --resume writes it from the records"
-        console.print(reason, markup=False, soft_wrap=True)
+        if results:
+            show(results, store, console)
     except KeyboardInterrupt:
-        console.print("no report: interrupted; --resume writes it from the records")
+        stopped = INTERRUPTED
+    except OSError as error:  # the records are not lost with it
+        stopped = stopped or FAILED
+        message = f"no report: {error}; repeat the command with --resume once it can be written"
+        console.print(message, markup=False, soft_wrap=True)
+
+    if stopped == INTERRUPTED:
+        missing = len(cases) - len({result["case_id"] for result in results})
+        console.print(f"interrupted with {missing} cases to go: repeat the command with --resume")
+    if stopped is not None:
+        return stopped
+    return 0 if all(result["status"] in record.EXPECTED for result in results) else FAILED
 
 
 def _run_cases(cases: Sequence[Case], store: RunStore, console: Console) -> None:
