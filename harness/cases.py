@@ -111,17 +111,17 @@ class Case:
         return replace(self, shape=shape, axis="")
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {"case_id": self.case_id, **asdict(self)}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Case:
-        return cls(
-            **{
-                **fields,
-                "shape": Shape(**fields["shape"]),
-                "measurement": Measurement(**fields["measurement"]),
-            }
-        )
+        given = {
+            **fields,
+            "shape": Shape(**fields["shape"]),
+            "measurement": Measurement(**fields["measurement"]),
+        }
+        del given["case_id"]
+        return cls(**given)
 
 
 def make_case(

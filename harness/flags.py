@@ -20,7 +20,7 @@ from harness.cases import Case, Measurement
 from harness.environment import has_nvidia_gpu
 from harness.plans import refused_budget
 from harness.presets import PRESETS, Preset
-from harness.store import RunStore, new_run, newest_run
+from harness.store import HeldError, RunStore, new_run, newest_run
 from loss_spec import FLOAT_DTYPES
 
 FRAMEWORKS = ("torch", "jax")
@@ -63,7 +63,10 @@ def define_shared(values: flags.FlagValues) -> None:
         "output_dir", "results", "Where the folder of the run is made.", flag_values=values
     )
     flags.DEFINE_bool(
-        "resume", False, "Go on with the newest run of the same cases.", flag_values=values
+        "resume",
+        False,
+        "Go on with the newest unfinished run of the same cases.",
+        flag_values=values,
     )
     flags.DEFINE_bool(
         "dry_run", False, "List the cases that would run, run nothing.", flag_values=values
@@ -163,16 +166,21 @@ def open_store(
     """A new folder for the run, or that of the one to go on with."""
     output_dir = Path(values.output_dir)
     asked = [case.to_json() for case in cases]
-    if values.resume:
-        store = newest_run(output_dir, asked) if output_dir.is_dir() else None
+    try:
+        if not values.resume:
+            return new_run(output_dir, asked, shlex.join(["python", "-m", command, *arguments]))
+        store = newest_run(output_dir, asked)
         if store is None:
             raise BadFlagError(
                 f"--resume: expected a run of the same cases under {output_dir}, found none; "
                 "repeat the flags of the run to go on with"
             )
+        store.hold()
         return store
-    try:
-        return new_run(output_dir, asked, shlex.join(["python", "-m", command, *arguments]))
+    except HeldError as error:
+        raise BadFlagError(
+            f"--resume: expected a run that nobody is at work on: {error}"
+        ) from error
     except OSError as error:
         raise BadFlagError(
             f"--output_dir: expected a directory that can be written, got {output_dir} "

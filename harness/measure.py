@@ -39,17 +39,22 @@ def measure(
         if case.is_loss:
             send("numerics", compare(outputs, workload.to_numpy, reference))
         del outputs  # or the step that is measured would be the second to hold gradients
+        _trace(workload, case, send, trace)
         _measure_memory(workload, send, on_host=case.measurement.device == "cpu")
     elif case.mode == ANATOMY:
         workload.step()  # what is done only once is not part of a step
         assert workload.dissect is not None
         send("anatomy", workload.dissect().to_json())
+        _trace(workload, case, send, trace)
     elif case.mode == BREAKING_POINT:
         with data_limit(host_limit, workload.inputs_bytes):
             _try(workload, send)
+
+
+def _trace(workload: Workload, case: Case, send: Send, directory: Path) -> None:
     if case.measurement.trace:
-        workload.trace(trace)
-        send("trace", trace.name)
+        workload.trace(directory)
+        send("trace", directory.name)
 
 
 def _time(workload: Workload, case: Case, send: Send) -> tuple[Any, ...]:

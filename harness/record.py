@@ -74,3 +74,11 @@ def judge(numerics: dict[str, Any] | None) -> tuple[str, dict[str, str] | None]:
             message = f"{name} is {error:.2e}, the tolerance {limit:.2e}"
             return MISMATCH, {"type": "Mismatch", "message": message}
     return OK, None
+
+
+def printable(text: str) -> str:
+    """What a program has said, without what would steer a terminal or cannot be encoded."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1]
+        for character in text
+    )

@@ -13,19 +13,35 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from harness import record
 from harness.cases import Case, Shape
 from harness.environment import gpu_memory_bytes, usable_cores
+from harness.json_lines import object_in
+from harness.memory.oom_kills import kernel_oom_kills
 
-_LONGEST_WAIT_S = 3600.0  # of one system call, which does not take any number
+_LOOK_EVERY_S = 1.0  # whether a silent worker is still there
+_KEPT_OUTPUT_BYTES = 65536
+_LONGEST_MESSAGE = 4000
 _ROOT = Path(__file__).resolve().parent.parent
+
+
+class _Ended(NamedTuple):
+    """What a worker has left."""
+
+    sections: dict[str, Any]
+    """The newest value of each that it sent."""
+    unreadable: int
+    """Lines among them that are no sections."""
+    exit_code: int | None
+    """None if it ran out of time."""
+    output: str
+    """The end of what it printed."""
 
 
 def run_case(
@@ -38,10 +54,15 @@ def run_case(
     """
     result = record.new_record(case, run_id)
     result["environment"] = {**host, "gpu": None, "threads": None}
-    oom_kills = _kernel_oom_kills()
+    oom_kills = kernel_oom_kills()
     start = time.monotonic()
-    sections, exit_code, output = _run_worker(case, reference, traces / case.case_id)
+    try:
+        ended = _run_worker(case, [reference, traces / case.case_id])
+    except OSError as error:  # the machine has no process or no pipe left
+        result["error"] = {"type": "NoWorker", "message": str(error)}
+        return result
     result["wall_s"] = time.monotonic() - start
+    sections = ended.sections
 
     found = sections.get("environment")
     if found is not None:
@@ -50,24 +71,32 @@ def run_case(
         result["environment"]["versions"] = {**host["versions"], **found["versions"]}
     for name in ("plan", "timing", "memory", "numerics", "anatomy", "trace"):
         result[name] = sections.get(name)
-
-    failure = sections.get("failure")
-    if failure is not None:
-        result |= failure
-    elif exit_code is None:
-        limit = f"{case.measurement.timeout_s:g} s"
-        result["status"] = record.TIMEOUT
-        result["error"] = {"type": "Timeout", "message": f"stopped after {limit}"}
-    elif exit_code != 0:
-        killed_by_kernel = exit_code == -signal.SIGKILL and _kernel_oom_kills() > oom_kills
-        out_of_memory = "bad_alloc" in output or killed_by_kernel
-        result["status"] = record.OOM if out_of_memory else record.ERROR
-        result["error"] = {"type": "WorkerDied", "message": _last_words(exit_code, output)}
-    elif "finished" not in sections:
-        result["error"] = {"type": "WorkerDied", "message": "ended before it had finished"}
-    else:
-        result["status"], result["error"] = record.judge(sections.get("numerics"))
+    killed_for_memory = ended.exit_code == -signal.SIGKILL and kernel_oom_kills() > oom_kills
+    result["status"], result["error"] = _judge(ended, case.measurement.timeout_s, killed_for_memory)
     return result
+
+
+def _judge(
+    ended: _Ended, timeout_s: float, killed_for_memory: bool
+) -> tuple[str, dict[str, str] | None]:
+    """The record's status and error. What a worker does after it has finished is no matter."""
+    failure = ended.sections.get("failure")
+    if failure is not None:
+        error = {name: record.printable(text) for name, text in failure["error"].items()}
+        return failure["status"], error
+    if "finished" in ended.sections:
+        if ended.unreadable:
+            message = f"{ended.unreadable} lines of what the worker found cannot be read"
+            return record.ERROR, {"type": "Garbled", "message": message}
+        return record.judge(ended.sections.get("numerics"))
+    if ended.exit_code is None:
+        message = f"stopped after {timeout_s:g} s"
+        return record.TIMEOUT, {"type": "Timeout", "message": message}
+    if ended.exit_code == 0:
+        return record.ERROR, {"type": "WorkerDied", "message": "ended before it had finished"}
+    out_of_memory = "bad_alloc" in ended.output or killed_for_memory
+    message = _last_words(ended.exit_code, ended.output)
+    return record.OOM if out_of_memory else record.ERROR, {"type": "WorkerDied", "message": message}
 
 
 def run_reference(shape: Shape, directory: Path, timeout_s: float) -> None:
@@ -78,6 +107,7 @@ def run_reference(shape: Shape, directory: Path, timeout_s: float) -> None:
             input=json.dumps(dataclasses.asdict(shape)),
             capture_output=True,
             text=True,
+            errors="replace",
             cwd=_ROOT,
             start_new_session=True,
             timeout=timeout_s,
@@ -88,50 +118,56 @@ def run_reference(shape: Shape, directory: Path, timeout_s: float) -> None:
         raise RuntimeError(f"reference: {_last_words(done.returncode, done.stderr)}")
 
 
-def _run_worker(case: Case, reference: Path, trace: Path) -> tuple[dict[str, Any], int | None, str]:
-    """What the worker sent, its exit code (None if it ran out of time), and its output."""
+def _run_worker(case: Case, directories: Sequence[Path]) -> _Ended:
+    """Starts the worker, and stops it when its time is up."""
     deadline = time.monotonic() + case.measurement.timeout_s
     read_end, write_end = os.pipe()
-    with os.fdopen(read_end, "rb") as pipe, tempfile.TemporaryFile("w+") as output:
-        with _worker(case, [reference, trace], write_end, output) as process:
-            os.close(write_end)
-            sections, in_time = _read_sections(pipe, deadline)
-            exit_code = None
-            if in_time:
-                try:
-                    exit_code = process.wait(max(deadline - time.monotonic(), 1.0))
-                except subprocess.TimeoutExpired:
-                    exit_code = None
-        output.seek(0)
-        return sections, exit_code, output.read()
+    with os.fdopen(read_end, "rb") as pipe, _worker(case, directories, write_end) as process:
+        sent, printed = _listen(process, pipe, deadline)
+        with suppress(subprocess.TimeoutExpired):  # its last moments, with both ends closed
+            process.wait(max(deadline - time.monotonic(), 0.1))
+        exit_code = process.returncode
+    *lines, _cut_short = sent.split(b"\n")
+    messages = [object_in(line) for line in lines]
+    sections = [message for message in messages if message and {"section", "value"} <= set(message)]
+    return _Ended(
+        sections={section["section"]: section["value"] for section in sections},
+        unreadable=len(lines) - len(sections),
+        exit_code=exit_code,
+        output=printed.decode(errors="replace"),
+    )
 
 
 @contextmanager
 def _worker(
-    case: Case, directories: Sequence[Path], write_end: int, output: IO[str]
-) -> Iterator[subprocess.Popen[str]]:
+    case: Case, directories: Sequence[Path], write_end: int
+) -> Iterator[subprocess.Popen[bytes]]:
     """The worker's process, in a session of its own; killed with all it started, on any way out."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "harness.worker", str(write_end), *map(str, directories)],
-        stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        pass_fds=[write_end],
-        env={**os.environ, **worker_environment(case)},
-        cwd=_ROOT,
-        start_new_session=True,  # Ctrl-C is for the parent, which then stops the worker
-        text=True,
-    )
     try:
-        assert process.stdin is not None
-        # A worker that is dead already is found out by its exit code.
-        with suppress(BrokenPipeError), process.stdin as stdin:
-            json.dump(case.to_json(), stdin)
-        yield process
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness.worker", str(write_end), *map(str, directories)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[write_end],
+            env={**os.environ, **worker_environment(case)},
+            cwd=_ROOT,
+            start_new_session=True,  # Ctrl-C is for the parent, which then stops the worker
+        )
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        os.close(write_end)  # or the end of the worker would not be the end of the pipe
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdout:
+        try:
+            # A worker that is dead already is found out by its exit code.
+            with suppress(BrokenPipeError), process.stdin as stdin:
+                stdin.write(json.dumps(case.to_json()).encode())
+            yield process
+        finally:
+            with suppress(ProcessLookupError):  # all of them have ended
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def worker_environment(case: Case) -> dict[str, str]:
@@ -156,32 +192,26 @@ def worker_environment(case: Case) -> dict[str, str]:
     return settings
 
 
-def _read_sections(pipe: IO[bytes], deadline: float) -> tuple[dict[str, Any], bool]:
-    """The newest value of each section, and whether the worker closed its end in time."""
-    received = bytearray()
-    in_time = False
+def _listen(
+    process: subprocess.Popen[bytes], pipe: IO[bytes], deadline: float
+) -> tuple[bytes, bytes]:
+    """What the worker sends and the end of what it prints, until it has closed both."""
+    assert process.stdout is not None
+    sent, printed = bytearray(), bytearray()
     with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        while (left := deadline - time.monotonic()) > 0:
-            if not selector.select(min(left, _LONGEST_WAIT_S)):
-                continue
-            data = os.read(pipe.fileno(), 65536)
-            if not data:
-                in_time = True
-                break
-            received += data
-    *lines, _incomplete = received.split(b"\n")
-    messages = [json.loads(line) for line in lines]
-    return {message["section"]: message["value"] for message in messages}, in_time
-
-
-def _kernel_oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it started."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+        selector.register(pipe, selectors.EVENT_READ, sent)
+        selector.register(process.stdout, selectors.EVENT_READ, printed)
+        while selector.get_map() and (left := deadline - time.monotonic()) > 0:
+            ready = selector.select(min(left, _LOOK_EVERY_S))
+            if not ready and process.poll() is not None:
+                break  # what it started has outlived it, and holds the pipes open
+            for key, _ in ready:
+                data = os.read(key.fd, 65536)
+                key.data.extend(data)
+                if not data:
+                    selector.unregister(key.fileobj)
+            del printed[:-_KEPT_OUTPUT_BYTES]
+    return bytes(sent), bytes(printed)
 
 
 def _last_words(exit_code: int, output: str) -> str:
@@ -190,4 +220,7 @@ def _last_words(exit_code: int, output: str) -> str:
     else:
         how = f"exit code {exit_code}"
     lines = output.strip().splitlines()
-    return f"{how}; last output: {' | '.join(lines[-3:])}" if lines else how
+    if not lines:
+        return how
+    last = record.printable(" | ".join(lines[-3:]))
+    return f"{how}; last output: {last[-_LONGEST_MESSAGE:]}"

@@ -2,50 +2,105 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import math
 import os
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from harness.durable import append_line, write_elsewhere, write_whole
+from harness.interrupts import held_back
+from harness.json_lines import line_of, object_in
+
 _RECORDS = "records.jsonl"
 _RUN = "run.json"
+_LOCK = "lock"
+
+
+class HeldError(OSError):
+    """Another process is at work on the run; the message says which."""
+
+
+class NotWrittenError(Exception):
+    """The disk did not take a record; the message says where it is, and how to put it back."""
 
 
 class RunStore:
-    """One run: `run.json` says what was asked for, `records.jsonl` what came of it."""
+    """One run: `run.json` says what was asked for, `records.jsonl` what came of it.
 
-    def __init__(self, directory: Path, command: str) -> None:
+    Whoever appends holds the run. What is on disk is also kept in memory, so that a folder
+    that is removed under way can be made again.
+    """
+
+    def __init__(self, directory: Path, run: dict[str, Any]) -> None:
         self.directory = directory
         self.run_id = directory.name
-        self.command = command
+        self.command: str = run["command"]
+        self._run = run
+        self._lines: list[bytes] = []
 
     def append(self, record: dict[str, Any]) -> None:
-        """Writes the record through to the disk: nothing measured is ever lost."""
-        line = json.dumps(_to_json(record), allow_nan=False)
-        with (self.directory / _RECORDS).open("ab+") as file:
-            # A line that a kill has cut short must not swallow this one.
-            if file.tell() > 0:
-                file.seek(-1, os.SEEK_END)
-                line = line if file.read() == b"\n" else "\n" + line
-            file.write(f"{line}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
+        """Writes the record through to the disk; raises `NotWrittenError` if that fails."""
+        line = line_of(record)
+        path = self.directory / _RECORDS
+        with held_back():
+            try:
+                self.restore()
+                append_line(path, line)
+            except OSError as error:
+                raise NotWrittenError(_brought_to_safety(path, self.run_id, line, error)) from error
+            self._lines.append(line)
 
     def records(self) -> list[dict[str, Any]]:
         """All whole records; a line that a kill has cut short is not one."""
+        return [record for line in self._lines if (record := _record_in(line)) is not None]
+
+    def is_finished(self) -> bool:
+        """Whether each of its cases has a record."""
+        asked = {case["case_id"] for case in self._run["cases"]}
+        return asked <= {record["case_id"] for record in self.records()}
+
+    def is_of(self, cases: Sequence[dict[str, Any]]) -> bool:
+        """Whether the run is of exactly these cases, measured in the same way."""
+        return self._run.get("cases") == list(cases)
+
+    def hold(self) -> None:
+        """Keeps all others from appending; raises `HeldError` where one of them does already."""
+        self._lock()
+        self.read()  # the one before us may have appended since
+
+    def read(self) -> None:
+        """Takes what is on disk for what there is."""
         path = self.directory / _RECORDS
-        if not path.exists():
-            return []
-        records = []
-        for line in path.read_text().splitlines():
-            try:
-                records.append(_from_json(json.loads(line)))
-            except json.JSONDecodeError:
-                continue
-        return records
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+        self._lines = [line + b"\n" for line in lines if _record_in(line) is not None]
+
+    def restore(self) -> None:
+        """Makes again what someone has removed; raises `OSError` where that cannot be."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if not (self.directory / _RUN).exists():
+            write_whole(self.directory / _RUN, json.dumps(self._run, indent=1).encode() + b"\n")
+        if self._lines and not (self.directory / _RECORDS).exists():
+            write_whole(self.directory / _RECORDS, b"".join(self._lines))
+        if not (self.directory / _LOCK).exists():
+            self._lock()
+
+    def _lock(self) -> None:
+        # Never closed: the kernel lets go of it when this process ends, however it ends.
+        lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+            os.close(lock)
+            if isinstance(error, BlockingIOError):
+                raise HeldError(f"process {holder} is at work on {self.directory}") from None
+            raise
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
 
 
 def new_run(output_dir: Path, cases: Sequence[dict[str, Any]], command: str) -> RunStore:
@@ -58,48 +113,55 @@ def new_run(output_dir: Path, cases: Sequence[dict[str, Any]], command: str) -> 
             directory.mkdir()
         except FileExistsError:
             continue
-        (directory / _RUN).write_text(
-            json.dumps({"command": command, "cases": list(cases)}, indent=1) + "\n"
-        )
-        return RunStore(directory, command)
+        store = RunStore(directory, {"command": command, "cases": list(cases)})
+        store.restore()
+        return store
     raise FileExistsError(f"{output_dir / stamp} and 98 more exist")
 
 
 def open_run(directory: Path) -> RunStore:
     """The run whose folder that is; raises `ValueError` where it is none."""
     try:
-        run = json.loads((directory / _RUN).read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        run = json.loads((directory / _RUN).read_bytes())
+        store = RunStore(directory, run)
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"expected the folder of a run, got {directory} ({error})") from error
-    return RunStore(directory, run["command"])
+    store.read()
+    return store
 
 
 def newest_run(output_dir: Path, cases: Sequence[dict[str, Any]]) -> RunStore | None:
-    """The newest run of exactly these cases, measured in the same way."""
+    """The newest run of exactly these cases, measured in the same way; unfinished ones first.
+
+    The time in the name does not tell which was interrupted: clocks step back, if only once
+    a year by an hour.
+    """
+    finished = None
     for path in sorted(output_dir.glob(f"*/{_RUN}"), reverse=True):
         try:
-            run = json.loads(path.read_text())
-        except json.JSONDecodeError:  # killed while it was written: nothing has run
+            store = open_run(path.parent)
+        except ValueError:  # no run of ours
             continue
-        if run["cases"] == list(cases):
-            return RunStore(path.parent, run["command"])
-    return None
+        if store.is_of(cases):
+            if not store.is_finished():
+                return store
+            finished = finished or store
+    return finished
 
 
-def _to_json(value: Any) -> Any:
-    """JSON has no NaN, and an error that is not a number is a result to be kept."""
-    if isinstance(value, dict):
-        return {key: _to_json(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_to_json(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    return value
+def _record_in(line: bytes) -> dict[str, Any] | None:
+    found = object_in(line)
+    return found if found is not None and "case_id" in found else None
 
 
-def _from_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _from_json(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_from_json(item) for item in value]
-    return float(value) if value in ("nan", "inf", "-inf") else value
+def _brought_to_safety(path: Path, run_id: str, line: bytes, error: OSError) -> str:
+    """Writes the record elsewhere, or else into the message; says how to put it back."""
+    failed = f"{path} could not be written: {error.strerror or error}. The record that it did not"
+    elsewhere = write_elsewhere(run_id, line)
+    if elsewhere is None:
+        return (
+            f"{failed} take is the next line: make room and append it to that file.\n"
+            f"{line.decode().rstrip()}"
+        )
+    put_back = f"cat {shlex.quote(str(elsewhere))} >> {shlex.quote(str(path))}"
+    return f"{failed} take is in {elsewhere}: make room and put it back with `{put_back}`."

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,9 +24,11 @@ from harness import record
 from harness.breaking_point import search
 from harness.cases import BREAKING_POINT, SWEEP, Case, Shape
 from harness.environment import describe_host
+from harness.interrupts import terminated_is_interrupted
 from harness.scheduler import run_case, run_reference
-from harness.store import RunStore
+from harness.store import NotWrittenError, RunStore
 
+FAILED = 1
 INTERRUPTED = 130
 TRACES = "traces"
 
@@ -56,21 +56,35 @@ def run_sweep(
     """
     done = {result["case_id"] for result in store.records()}
     left = [case for case in cases if case.case_id not in done]
-    interrupted = False
+    stopped = None
     try:
-        with _terminated_is_interrupted():
+        with terminated_is_interrupted():
             _run_cases(left, store, console)
     except KeyboardInterrupt:
-        interrupted = True
+        stopped = INTERRUPTED
+    except NotWrittenError as error:
+        stopped = FAILED
+        console.print(str(error), markup=False, soft_wrap=True)
+        console.print("Then repeat the command with --resume.")
 
     results = store.records()
-    if results:
-        show(results, store, console)
-    if interrupted:
-        missing = len(cases) - len({result["case_id"] for result in results})
+    try:
+        store.restore()
+        if results:
+            show(results, store, console)
+    except KeyboardInterrupt:
+        stopped = INTERRUPTED
+    except OSError as error:  # the records are not lost with it
+        stopped = stopped or FAILED
+        message = f"no report: {error}; repeat the command with --resume once it can be written"
+        console.print(message, markup=False, soft_wrap=True)
+
+    if stopped == INTERRUPTED:
+        missing = len({case.case_id for case in cases} - {each["case_id"] for each in results})
         console.print(f"interrupted with {missing} cases to go: repeat the command with --resume")
-        return INTERRUPTED
-    return 0 if all(result["status"] in record.EXPECTED for result in results) else 1
+    if stopped is not None:
+        return stopped
+    return 0 if all(result["status"] in record.EXPECTED for result in results) else FAILED
 
 
 def _run_cases(cases: Sequence[Case], store: RunStore, console: Console) -> None:
@@ -92,7 +106,7 @@ def _run_cases(cases: Sequence[Case], store: RunStore, console: Console) -> None
             progress.update(task, description=_label(case))
             try:
                 reference = _reference(case, references, scratch)
-            except RuntimeError as error:
+            except (RuntimeError, OSError) as error:
                 result = record.new_record(case, store.run_id)
                 result["error"] = {"type": "NoReference", "message": str(error)}
                 return result
@@ -173,17 +187,3 @@ def _ends(found: dict[str, Any]) -> str:
         "none failed" if failed is None else f"{failed:,} did not",
     ]
     return ", ".join(parts)
-
-
-@contextmanager
-def _terminated_is_interrupted() -> Iterator[None]:
-    """Makes SIGTERM do what Ctrl-C does: stop the worker, keep the records."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -29,7 +29,7 @@ from harness.conformance.cases import CASES
 from harness.conformance.checks import RIGHT, UNAVAILABLE
 from harness.conformance.runner import Implementation, run_implementation, write_answers
 from harness.environment import describe_host
-from harness.store import RunStore, new_run
+from harness.store import NotWrittenError, RunStore, new_run
 from harness.variants import PEERS, VARIANTS
 
 FRAMEWORKS = ("torch", "jax")
@@ -81,6 +81,9 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         console.print(f"interrupted; what was judged is in {store.directory}")
         return _INTERRUPTED
+    except NotWrittenError as error:
+        console.print(str(error), markup=False, soft_wrap=True)
+        return 1
     records = store.records()
     for table in matrix.tables(records):
         console.print(table)
@@ -127,6 +130,7 @@ def _run(implementations: list[Implementation], store: RunStore, console: Consol
         for implementation in implementations:
             for name, verdict in run_implementation(implementation, CASES, directory):
                 record = {
+                    "case_id": f"{implementation.name}: {name}",
                     "framework": implementation.framework,
                     "variant": implementation.variant,
                     "case": name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import itertools
 import os
 import signal
 import sys
@@ -51,3 +53,73 @@ def refusing_company(hidden: Any, weight: Any, labels: Any) -> Any:
     if "jax" in sys.modules:
         raise RuntimeError("a torch worker has loaded jax")
     return standard_linear_cross_entropy(hidden, weight, labels)
+
+
+def stopping(hidden: Any, weight: Any, labels: Any) -> Any:
+    """Right the first time; the second time it stops, as by Ctrl-Z, and nothing wakes it."""
+    if Path(os.environ["PID_FILE"]).exists():
+        os.kill(os.getpid(), signal.SIGSTOP)
+    _leave_pid()
+    return standard_linear_cross_entropy(hidden, weight, labels)
+
+
+def stopping_at_exit(hidden: Any, weight: Any, labels: Any) -> Any:
+    return _signalled_at_exit(signal.SIGSTOP, hidden, weight, labels)
+
+
+def killed_at_exit(hidden: Any, weight: Any, labels: Any) -> Any:
+    return _signalled_at_exit(signal.SIGKILL, hidden, weight, labels)
+
+
+def killed_with_a_child(hidden: Any, weight: Any, labels: Any) -> Any:
+    """What it has started outlives it, and holds its pipes open."""
+    if os.fork() == 0:
+        _leave_pid()
+        time.sleep(600)
+        os._exit(0)
+    while not Path(os.environ["PID_FILE"]).exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def printing_garbage(hidden: Any, weight: Any, labels: Any) -> Any:
+    """Eight megabytes a call that are no UTF-8, on both streams, without a line's end."""
+    for stream in (1, 2):
+        garbage = b"\xff\xfe\x00\x1b[2J\x80" * 2**19
+        while garbage:
+            garbage = garbage[os.write(stream, garbage) :]
+    return standard_linear_cross_entropy(hidden, weight, labels)
+
+
+def aborting_after_garbage(hidden: Any, weight: Any, labels: Any) -> Any:
+    printing_garbage(hidden, weight, labels)
+    os.abort()
+
+
+def raising_in_colour(hidden: Any, weight: Any, labels: Any) -> Any:
+    raise ArithmeticError("\x1b[31mred\x1b[0m, \x07 a bell, \ud800 half a character\nnext")
+
+
+def garbling_results(hidden: Any, weight: Any, labels: Any) -> Any:
+    """Writes where only the worker should, as does a library that has mistaken the descriptor."""
+    os.write(int(sys.argv[1]), b'\xff\xfe\n12\n{"section": "timing"}\n{"section": "numerics", "va')
+    return standard_linear_cross_entropy(hidden, weight, labels)
+
+
+def setting_the_clock_back(hidden: Any, weight: Any, labels: Any) -> Any:
+    """The clock on the wall steps back an hour whenever it is read."""
+    steps = itertools.count(time.time(), -3600.0)
+    time.time = lambda: next(steps)
+    return standard_linear_cross_entropy(hidden, weight, labels)
+
+
+def _signalled_at_exit(number: signal.Signals, hidden: Any, weight: Any, labels: Any) -> Any:
+    if not Path(os.environ["PID_FILE"]).exists():
+        _leave_pid()
+        atexit.register(os.kill, os.getpid(), number)
+    return standard_linear_cross_entropy(hidden, weight, labels)
+
+
+def _leave_pid() -> None:
+    """For whoever wants to see that the process is gone."""
+    Path(os.environ["PID_FILE"]).write_text(str(os.getpid()))

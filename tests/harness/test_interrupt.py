@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import RunStore
+from harness.store import open_run
 from tests.harness.conftest import ROOT, TINY, Finished, harness_command
 
 FLAGS = (*TINY, "--framework=torch", "--vocab_sizes=96,100")
@@ -52,7 +52,7 @@ def test_stopped_sweep_keeps_its_records_and_resumes(
     done = run_harness(*FLAGS, "--resume")
     assert done.status == 0, done.stdout + done.stderr
     assert first.read_text().splitlines()[: len(kept)] == kept
-    records = RunStore(first.parent, "command").records()
+    records = open_run(first.parent).records()
     assert len({record["case_id"] for record in records}) == len(records) == 6
     assert {record["status"] for record in records} == {"ok"}
     assert done.directory == first.parent

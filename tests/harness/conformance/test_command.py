@@ -52,7 +52,8 @@ def test_parent_loads_no_framework():
 
 def make_records(framework, variant, status, detail=""):
     verdict = {"status": status, "detail": detail, "errors": {}, "environment": {"versions": {}}}
-    return [{"framework": framework, "variant": variant, "case": case, **verdict} for case in CASES]
+    fields = {"case_id": f"{framework} {variant}", "framework": framework, "variant": variant}
+    return [{**fields, "case": case, **verdict} for case in CASES]
 
 
 def test_what_is_not_here_is_printed(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,186 @@
+"""Whatever a worker does to itself: what it sent is kept, what it did not is not made up."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import record, scheduler
+from harness.cases import Measurement, Shape, make_case
+from harness.memory.oom_kills import kernel_oom_kills
+from harness.reference import write_reference
+from harness.scheduler import run_case
+
+SHAPE = Shape(
+    batch_size=2, seq_len=16, hidden_dim=8, vocab_size=96, dtype="float32",
+    ignored_fraction=0.0, seed=0,
+)  # fmt: skip
+RunTarget = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def pid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a broken loss says which process is to be gone afterwards."""
+    path = tmp_path / "pid"
+    monkeypatch.setenv("PID_FILE", str(path))
+    return path
+
+
+@pytest.fixture
+def run_target(tmp_path: Path, pid_file: Path) -> RunTarget:
+    """The record of a case with that loss from `broken_losses`."""
+
+    def run(name: str, timeout_s: float = 60.0) -> dict[str, Any]:
+        measurement = Measurement(
+            warmup=0, repeats=2, timeout_s=timeout_s, device="cpu", memory_limit_gib=None
+        )
+        case = make_case("torch", "standard", SHAPE, measurement, {})
+        case = dataclasses.replace(case, target=f"tests.harness.broken_losses:{name}")
+        reference = tmp_path / "reference"
+        reference.mkdir()
+        write_reference(SHAPE, reference)
+        return run_case(case, "run", {"versions": {}}, reference)
+
+    return run
+
+
+def test_worker_that_stops_itself(run_target: RunTarget, pid_file: Path) -> None:
+    result = run_target("stopping", timeout_s=10.0)
+    assert result["status"] == "timeout"
+    assert result["error"]["message"] == "stopped after 10 s"
+    assert result["timing"]["first_step_s"] > 0  # what was known before is kept
+    assert result["numerics"] is None
+    assert _is_gone(pid_file)
+
+
+@pytest.mark.parametrize(
+    ("name", "timeout_s"), [("stopping_at_exit", 10.0), ("killed_at_exit", 60)]
+)
+def test_fault_after_everything_was_measured(
+    run_target: RunTarget, pid_file: Path, name: str, timeout_s: float
+) -> None:
+    result = run_target(name, timeout_s)
+    assert (result["status"], result["error"]) == ("ok", None)
+    assert len(result["timing"]["step_s"]) == 2
+    assert result["memory"]["peak_bytes"] > 0
+    assert result["numerics"]["loss_error"] < 1e-5
+    assert _is_gone(pid_file)
+
+
+def test_what_a_dead_worker_has_started_is_killed_too(
+    run_target: RunTarget, pid_file: Path
+) -> None:
+    result = run_target("killed_with_a_child")
+    assert result["status"] == "error"
+    assert result["error"]["message"] == "killed by SIGKILL"  # and not a timeout
+    assert _is_gone(pid_file)
+
+
+def test_garbage_on_both_streams_is_left_alone(run_target: RunTarget) -> None:
+    assert run_target("printing_garbage")["status"] == "ok"
+
+
+@pytest.mark.parametrize("name", ["aborting_after_garbage", "raising_in_colour"])
+def test_what_a_program_says_is_printable(run_target: RunTarget, name: str) -> None:
+    result = run_target(name)
+    assert result["status"] == "error"
+    message = result["error"]["message"]
+    assert all(character.isprintable() or character == "\n" for character in message), message
+    message.encode()
+    assert len(message) < 5000
+    assert "\\x1b[" in message
+
+
+def test_garbled_results_are_no_result(run_target: RunTarget) -> None:
+    """The section behind half a line is lost with it: nobody can say that the case is ok."""
+    result = run_target("garbling_results")
+    assert result["status"] == "error"
+    assert result["error"]["type"] == "Garbled"
+    assert result["timing"] is None
+    assert result["numerics"]["loss_error"] < 1e-5  # what can be read is kept
+
+
+def test_durations_are_not_the_clocks(
+    run_target: RunTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It steps back an hour whenever it is read, here and in the worker."""
+    steps = itertools.count(time.time(), -3600.0)
+    monkeypatch.setattr(time, "time", lambda: next(steps))
+    result = run_target("setting_the_clock_back")
+    assert result["status"] == "ok"
+    timing = result["timing"]
+    for seconds in (timing["first_step_s"], *timing["step_s"], *timing["forward_s"]):
+        assert 0 < seconds < 60
+
+
+def test_worker_that_cannot_be_started(
+    run_target: RunTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    result = run_target("wrong")
+    assert (result["status"], result["error"]["type"]) == ("error", "NoWorker")
+
+
+@pytest.mark.parametrize(("counts", "status"), [([3, 4], "oom"), ([3, 3], "error")])
+def test_kill_by_the_kernel_is_told_apart(
+    run_target: RunTarget, monkeypatch: pytest.MonkeyPatch, counts: list[int], status: str
+) -> None:
+    left = iter(counts)
+    monkeypatch.setattr(scheduler, "kernel_oom_kills", lambda: next(left))
+    assert run_target("killed")["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("files", "count"),
+    [
+        ({}, 0),
+        ({"proc/vmstat": "pgfault 9\noom_kill 2\n"}, 2),
+        (
+            {
+                "proc/vmstat": "oom_kill 2\n",
+                "proc/self/cgroup": "0::/\n",
+                "sys/fs/cgroup/memory.events": "oom 8\noom_kill 5\noom_group_kill 0\n",
+            },
+            5,
+        ),
+        (
+            {
+                "proc/vmstat": "oom_kill 2\n",
+                "proc/self/cgroup": "4:memory:/a\n0::/our/group\n",
+                "sys/fs/cgroup/memory.events": "oom_kill 5\n",
+                "sys/fs/cgroup/our/group/memory.events": "oom_kill 7\n",
+            },
+            7,
+        ),
+    ],
+)
+def test_whose_kills_are_counted(tmp_path: Path, files: dict[str, str], count: int) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert kernel_oom_kills(tmp_path) == count
+
+
+def test_printable() -> None:
+    assert record.printable("a\tb\nñ 漢\x1b[0m\x00\u202e") == "a\tb\nñ 漢\\x1b[0m\\x00\\u202e"
+
+
+def _is_gone(pid_file: Path) -> bool:
+    """Gone, or a zombie that whoever has inherited it will fetch."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            status = Path(f"/proc/{int(pid_file.read_text())}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if status.rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
