@@ -20,10 +20,10 @@ def write_report(records: Sequence[Record], directory: Path, command: str) -> Pa
     # Here and not above: matplotlib and jinja2 take long to load, and whoever only parses
     # flags or lists cases should not wait for them.
     from harness.report.html import write_html
-    from harness.report.plots import draw_plots
+    from harness.report.page import make_page
     from harness.report.summary import write_summary
 
     directory.mkdir(parents=True, exist_ok=True)
-    plots = draw_plots(records, directory)
-    write_summary(records, plots, directory, command)
-    return write_html(records, plots, directory, command)
+    page = make_page(records, directory, command)
+    write_summary(page, directory)
+    return write_html(page, directory)

@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from harness.report.formats import error
 from harness.report.measures import Record, figure
 from harness.report.naming import listed, status_words
 from harness.report.rows import Row
+from harness.report.section import Failure
 
 _ERRORS = ("loss_error", "grad_hidden_error", "grad_weight_error")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Cases of one framework and variant that ended the same way for the same reason."""
-
-    status: str
-    framework: str
-    label: str
-    vocabularies: tuple[int, ...]
-    reason: str
-
-    @property
-    def subject(self) -> str:
-        """E.g. "torch standard at V = 16384, 32768: out of memory"."""
-        vocabularies = ", ".join(str(size) for size in self.vocabularies)
-        words = status_words(self.status)
-        return f"{self.framework} {self.label} at V = {vocabularies}: {words}"
 
 
 def failures(rows: Sequence[Row]) -> list[Failure]:
@@ -44,9 +26,14 @@ def failures(rows: Sequence[Row]) -> list[Failure]:
         key = (row.status, row.record["framework"], row.label, _reason(row.record))
         found.setdefault(key, set()).add(row.record["vocab_size"])
     return [
-        Failure(status, framework, label, tuple(sorted(vocabularies)), reason)
+        Failure(status, _subject(framework, label, vocabularies, status), reason)
         for (status, framework, label, reason), vocabularies in found.items()
     ]
+
+
+def _subject(framework: str, label: str, vocabularies: set[int], status: str) -> str:
+    sizes = ", ".join(str(size) for size in sorted(vocabularies))
+    return f"{framework} {label} at V = {sizes}: {status_words(status)}"
 
 
 def _reason(record: Record) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
+SWEEP = "sweep"
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -63,6 +65,11 @@ class GroupKey:
     framework: str
     conditions: Conditions
     vocab_size: int
+
+
+def of_mode(records: Sequence[Record], mode: str) -> list[Record]:
+    """Those of a sweep, an anatomy, ...; records older than modes are of a sweep."""
+    return [record for record in records if (record.get("mode") or SWEEP) == mode]
 
 
 def conditions(record: Record) -> Conditions:

@@ -16,6 +16,7 @@ from harness.report.line_plot import draw_lines
 from harness.report.measures import Conditions, Record, settle
 from harness.report.naming import describe, probe_note
 from harness.report.quantity import ADDITIONAL_MEMORY, PEAK_MEMORY, STEP_TIME, Quantity
+from harness.report.section import Plot
 from harness.report.series import Series, by_conditions, make_series, vocabularies
 from harness.report.tradeoff_plot import draw_tradeoff, tradeoff_point
 
@@ -26,15 +27,6 @@ _SUFFIXES = {
     "ignored_fraction": "ignored",
     "memory_limit_gib": "limit",
 }
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A picture on disk, and the sentence that goes with it."""
-
-    path: Path
-    title: str
-    caption: str
 
 
 @dataclass(frozen=True)

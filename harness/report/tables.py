@@ -6,17 +6,17 @@ All take their cells from the same rows and columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from harness.report.columns import Column, shown_columns
-from harness.report.failures import Failure, failures
-from harness.report.measures import Record
+from harness.report.failures import failures
+from harness.report.measures import SWEEP, Record, of_mode
 from harness.report.naming import describe, probe_note, probes
 from harness.report.rows import Row, make_rows
+from harness.report.section import TableText
 
 THEMES = (("time", "Time"), ("memory", "Memory"), ("numbers", "Errors against float64"))
 _STATUS_STYLES = {"ok": "", "oom": "yellow", "unavailable": "bright_black"}
@@ -29,22 +29,9 @@ READING_NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class TableText:
-    """A table as text: what Markdown and HTML both write."""
-
-    title: str
-    headers: tuple[str, ...]
-    numeric: tuple[bool, ...]
-    rows: tuple[tuple[str, ...], ...]
-    statuses: tuple[str, ...]
-    starts_group: tuple[bool, ...]
-    """Whether a row is the first of its shape."""
-
-
 def closing_table(records: Sequence[Record]) -> Table:
     """The table that ends a run on the terminal; fits in 120 columns."""
-    rows = make_rows(records)
+    rows = make_rows(of_mode(records, SWEEP))
     columns = shown_columns(rows)
     table = Table(
         title=Text(_title(rows), style="bold"),
@@ -138,34 +125,3 @@ def _table_text(rows: Sequence[Row], theme: str, title: str) -> TableText:
             index == 0 or rows[index - 1].shape != row.shape for index, row in enumerate(rows)
         ),
     )
-
-
-def markdown_tables(records: Sequence[Record]) -> str:
-    """All columns as Markdown tables, with the notes and the cases that failed below."""
-    rows = make_rows(records)
-    if not rows:
-        return "No records.\n"
-    parts = [f"All rows: {shared_conditions(rows)}."]
-    for table in table_texts(rows):
-        parts.append(f"### {table.title}")
-        parts.append(markdown_table(table.headers, table.numeric, table.rows))
-    parts.extend(notes(rows))
-    failed = failures(rows)
-    if failed:
-        parts.append("### Cases without a result to count")
-        parts.append("\n".join(f"- {_markdown_failure(failure)}" for failure in failed))
-    return "\n\n".join(parts) + "\n"
-
-
-def markdown_table(
-    headers: Sequence[str], numeric: Sequence[bool], rows: Sequence[Sequence[str]]
-) -> str:
-    rule = ["---:" if each else "---" for each in numeric]
-    lines = [headers, rule, *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-
-
-def _markdown_failure(failure: Failure) -> str:
-    # In a code span nothing of the message is read as Markdown or as HTML.
-    reason = failure.reason.replace("`", "'")
-    return f"{failure.subject}" + (f" (`{reason}`)" if reason else "")

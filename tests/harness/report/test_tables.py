@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import io
 import random
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from harness.report.columns import COLUMNS
+from harness.report.markdown import section_parts
 from harness.report.naming import variant_labels
 from harness.report.rows import make_rows
-from harness.report.tables import closing_table, markdown_tables, table_texts
+from harness.report.sweep_section import sweep_tables
+from harness.report.tables import closing_table, table_texts
 
 
 def printed(records, width=120):
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(closing_table(records))
     return console.file.getvalue()
+
+
+def markdown_tables(records):
+    return "\n\n".join(section_parts(sweep_tables(records), Path()))
 
 
 def markdown_rows(text):
@@ -157,4 +164,12 @@ def test_options_that_differ_are_part_of_the_name(make_record):
 
 def test_no_records():
     assert "No records" in printed([])
-    assert "No records" in markdown_tables([])
+    assert sweep_tables([]).is_empty
+
+
+def test_records_of_other_modes_are_in_no_table(sweep, make_record):
+    others = [make_record(mode="anatomy"), make_record(mode="breaking_point", variant="chunked")]
+    same = [record | {"mode": "sweep"} for record in sweep()]
+    assert sweep_tables([*same, *others]) == sweep_tables(sweep())
+    assert printed([*same, *others]) == printed(sweep())
+    assert sweep_tables(others).is_empty
