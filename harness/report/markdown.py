@@ -22,7 +22,10 @@ def section_parts(section: Section, directory: Path) -> list[str]:
 
 
 def table_parts(table: TableText) -> list[str]:
-    return [f"### {table.title}", markdown_table(table.headers, table.numeric, table.rows)]
+    return [
+        *([f"### {table.title}"] if table.title else []),
+        markdown_table(table.headers, table.numeric, table.rows),
+    ]
 
 
 def markdown_table(
@@ -30,7 +33,11 @@ def markdown_table(
 ) -> str:
     rule = ["---:" if each else "---" for each in numeric]
     lines = [headers, rule, *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "/").replace("<", "&lt;").replace("\n", " ")
 
 
 def _failures(failures: Sequence[Failure]) -> list[str]:

@@ -7,6 +7,7 @@ device, dtype, shape, ignored fraction and memory limit.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -145,6 +146,18 @@ def memory_bytes(record: Record, name: str) -> int | None:
     """A memory figure by the contract's word: "peak", "additional", "workspace", ..."""
     value: int | None = figure(record, "memory", f"{name}_bytes")
     return value
+
+
+def error_over_tolerance(record: Record) -> float | None:
+    """The largest of the errors, each over what it may be: above 1 the answer is wrong."""
+    numerics = record.get("numerics") or {}
+    ratios = [
+        numerics[name] / limit if limit else math.inf
+        for name, limit in (numerics.get("tolerance") or {}).items()
+        if numerics.get(name) is not None
+    ]
+    # max() may pass over a NaN, which is the worst of all.
+    return max(ratios, key=lambda ratio: (math.isnan(ratio), ratio), default=None)
 
 
 def baseline(records: Sequence[Record], record: Record, variant: str) -> Record | None:

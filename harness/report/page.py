@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.report.environment import Fact, environment_facts
+from harness.report.environment import environment_table, headline
 from harness.report.glossary import glossary
 from harness.report.measures import Record, settle
-from harness.report.section import Section
+from harness.report.section import Section, TableText
 from harness.report.sweep_section import sweep_section
 
 TITLE = "LM-head loss: time and memory"
@@ -23,8 +23,10 @@ class Page:
     """In the order in which it is shown."""
 
     title: str
+    lead: str
+    """What was measured on what, in one line."""
     sections: tuple[Section, ...]
-    facts: tuple[Fact, ...]
+    environment: TableText
     command: str
     words: tuple[tuple[str, str], ...]
 
@@ -34,8 +36,9 @@ def make_page(records: Sequence[Record], directory: Path, command: str) -> Page:
     sections = [make(settled, directory) for make in SECTIONS]
     return Page(
         title=TITLE,
+        lead=headline(settled),
         sections=tuple(section for section in sections if not section.is_empty),
-        facts=tuple(environment_facts(settled)),
+        environment=environment_table(settled),
         command=command,
         words=tuple(glossary(settled)),
     )

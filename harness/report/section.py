@@ -12,16 +12,16 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class TableText:
-    """A table as text."""
+    """A table as text. Without a title it stands directly under that of its section."""
 
     title: str
     headers: tuple[str, ...]
     numeric: tuple[bool, ...]
     """For each column, whether it holds numbers."""
     rows: tuple[tuple[str, ...], ...]
-    statuses: tuple[str, ...]
-    """For each row, the status of its record."""
-    starts_group: tuple[bool, ...]
+    statuses: tuple[str, ...] = ()
+    """For each row, the status of its record; none where rows have none."""
+    starts_group: tuple[bool, ...] = ()
     """For each row, whether it is the first of those that belong together."""
 
 

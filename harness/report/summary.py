@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.report.markdown import section_parts
+from harness.report.markdown import section_parts, table_parts
 from harness.report.page import Page
 
 
@@ -12,10 +12,11 @@ def write_summary(page: Page, directory: Path) -> Path:
     """Writes `summary.md` into `directory` and returns its path."""
     parts = [
         f"# {page.title}",
+        page.lead,
         *(part for section in page.sections for part in section_parts(section, directory)),
         *([] if page.sections else ["No records."]),
         "## Environment",
-        "\n".join(f"- {name}: {_plain(value)}" for name, value in page.facts),
+        *table_parts(page.environment),
         "## Command",
         f"```\n{page.command}\n```",
         "## Words",
@@ -24,7 +25,3 @@ def write_summary(page: Page, directory: Path) -> Path:
     path = directory / "summary.md"
     path.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     return path
-
-
-def _plain(value: str) -> str:
-    return value.replace("<", "&lt;")

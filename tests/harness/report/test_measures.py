@@ -6,6 +6,7 @@ import pytest
 
 from harness.report.measures import (
     Spread,
+    error_over_tolerance,
     forward_time,
     group_key,
     memory_bytes,
@@ -44,6 +45,33 @@ def test_what_was_not_timed_is_none(make_record, timing):
 def test_memory_that_was_not_measured_is_none_and_never_zero(make_record):
     assert memory_bytes(make_record(memory=None), "peak") is None
     assert memory_bytes(make_record(memory={"peak_bytes": None}), "peak") is None
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("errors", "tolerance", "expected"),
+    [
+        ((1e-6, 4e-6, 2e-6), (1e-5, 1e-5, 1e-5), 0.4),
+        ((1e-6, 4e-6, 2e-6), (1e-5, 1e-4, 1e-6), 2.0),
+        ((1e-6, 0.0, NAN), (1e-5, 1e-5, 1e-5), NAN),
+        ((NAN, 1.0, 0.0), (1e-5, 1e-5, 1e-5), NAN),
+        ((1e-6, INFINITE, 0.0), (1e-5, 1e-5, 1e-5), INFINITE),
+        ((1e-6, 0.0, 0.0), (0.0, 1e-5, 1e-5), INFINITE),
+        ((None, 1e-6, 1e-6), (1e-5, 1e-5, 1e-5), 0.1),
+    ],
+)
+def test_error_over_tolerance_is_the_worst_one(make_record, errors, tolerance, expected):
+    names = ("loss_error", "grad_hidden_error", "grad_weight_error")
+    limits = {"tolerance": dict(zip(names, tolerance, strict=True))}
+    record = make_record(numerics=dict(zip(names, errors, strict=True)) | limits)
+    assert error_over_tolerance(record) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("numerics", [None, {}, {"loss_error": 1e-6}])
+def test_no_error_over_no_tolerance(make_record, numerics):
+    assert error_over_tolerance(make_record(numerics=numerics)) is None
 
 
 def test_step_ratios_are_of_medians(make_record):

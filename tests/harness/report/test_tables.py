@@ -14,7 +14,7 @@ from harness.report.markdown import section_parts
 from harness.report.naming import variant_labels
 from harness.report.rows import make_rows
 from harness.report.sweep_section import sweep_tables
-from harness.report.tables import closing_table, table_texts
+from harness.report.tables import closing_table
 
 
 def printed(records, width=120):
@@ -82,8 +82,21 @@ def test_every_column_is_in_a_markdown_table(sweep):
         device="gpu",
         options={"ignored_fraction": 0.1, "memory_limit_gib": 2.0},
     )
-    shown = {header for table in table_texts(make_rows(records)) for header in table.headers}
+    section = sweep_tables(records)
+    tables = (*section.tables, *section.details)
+    shown = {header for table in tables for header in table.headers}
     assert shown == {column.title for column in COLUMNS}
+
+
+def test_page_opens_on_one_table(sweep):
+    (overview,) = sweep_tables(sweep(out_of_memory=[("torch", "standard", 8192)])).tables
+    assert overview.headers == (
+        *("framework", "variant", "V", "step ms", "spread ± %", "x standard", "x floor"),
+        *("peak MiB", "workspace MiB", "error / tolerance", "status"),
+    )
+    assert len(overview.rows) == len(sweep())
+    assert overview.rows[3][3] == overview.rows[3][-1] == "out of memory"
+    assert overview.rows[0][-2] == "0.04", "4e-7 of the weight's gradient, of 1e-5"
 
 
 @pytest.mark.parametrize("seed_shape", [{}, {"seq_len": 8192, "hidden_dim": 4096}])
@@ -141,10 +154,44 @@ def test_same_failure_at_several_vocabularies_is_one_line(make_record):
     assert "torch liger at V = 8192, 16384: unavailable" in markdown_tables(records)
 
 
+@pytest.mark.parametrize(
+    ("shapes", "subject"),
+    [
+        (
+            [(8192, "float32"), (8192, "bfloat16"), (16384, "float32"), (16384, "bfloat16")],
+            ["torch liger at V = 8192, 16384 (dtype bfloat16; dtype float32): error"],
+        ),
+        (
+            [(8192, "float32"), (16384, "bfloat16")],
+            [
+                "torch liger at V = 8192 (dtype float32): error",
+                "torch liger at V = 16384 (dtype bfloat16): error",
+            ],
+        ),
+    ],
+    ids=["all", "some"],
+)
+def test_failures_name_what_failed_and_no_more(make_record, shapes, subject):
+    records = [
+        make_record(variant="liger", vocab_size=size, dtype=dtype, status="error")
+        for size, dtype in shapes
+    ]
+    failed = sweep_tables(records).failures
+    assert sorted(each.subject for each in failed) == sorted(subject)
+    assert {each.reason for each in failed} == {"the record does not say why"}
+
+
+def test_long_reasons_are_cut(make_record):
+    record = make_record(status="error", error={"type": "E", "message": "x" * 4000})
+    (failure,) = sweep_tables([record]).failures
+    assert len(failure.reason) == 400
+    assert failure.reason.endswith("x\u2026")
+
+
 def test_nulls_are_dashes(make_record):
     record = make_record(timing={"step_s": [], "forward_s": None}, memory=None, numerics=None)
-    (time, memory, numbers) = markdown_rows(markdown_tables([record]))
-    for row in (time, memory, numbers):
+    (overview, time, memory, numbers) = markdown_rows(markdown_tables([record]))
+    for row in (overview, time, memory, numbers):
         measured = {
             k: v for k, v in row.items() if k not in ("framework", "variant", "V", "status")
         }
