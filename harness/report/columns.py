@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from harness.report import formats
 from harness.report.measures import error_over_tolerance, figure, memory_bytes
 from harness.report.naming import status_words
+from harness.report.readings import apart
 from harness.report.rows import Row
 
 OVERVIEW = "overview"
@@ -76,6 +77,11 @@ def _seconds(name: str) -> Callable[[Row], str]:
     return lambda row: formats.number(figure(row.record, "timing", name))
 
 
+def _other_probe_cell(row: Row) -> str:
+    others = apart(row.record)
+    return f"{others[0].percent:+.1f}" if others else formats.MISSING
+
+
 COLUMNS: tuple[Column, ...] = (
     Column(_EVERY, "framework", "frame-\nwork", lambda row: row.record["framework"], numeric=False),
     Column(_EVERY, "variant", "variant", lambda row: row.label, numeric=False),
@@ -137,6 +143,7 @@ COLUMNS: tuple[Column, ...] = (
         lambda row: figure(row.record, "memory", "probe") or formats.MISSING,
         numeric=False,
     ),
+    Column((MEMORY,), "other probe %", "", _other_probe_cell),
     Column(
         (OVERVIEW,),
         "error / tolerance",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.report.naming import describe, probe_note, probes
+from harness.report.readings import probes_apart_notes
 from harness.report.rows import Row
 
 TIME_NOTE = (
@@ -42,4 +43,5 @@ def measurement_notes(rows: Sequence[Row]) -> list[str]:
         return [TIME_NOTE]
     several = len({probe for _, probe in probes(records)}) > 1
     warning = " Different probes: compare them with care." if several else ""
-    return [TIME_NOTE, f"Memory: {probe_note(records)}.{warning}"]
+    memory_note = f"Memory: {probe_note(records)}.{warning}"
+    return [TIME_NOTE, memory_note, *probes_apart_notes(records)]

@@ -123,6 +123,15 @@ def test_each_framework_is_named_with_its_probe(sweep):
         assert "Different probes" in text
 
 
+def test_memory_table_says_how_far_apart_two_probes_are(make_record):
+    record = make_record()
+    record["memory"]["host_rss_bytes"] = round(record["memory"]["additional_bytes"] * 1.034)
+    text = markdown_tables([record, make_record(variant="floor")])
+    cells = [r["other probe %"] for r in markdown_rows(text) if "other probe %" in r]
+    assert cells == ["+3.4", "\u2013"]
+    assert "in PyTorch the kernel resident high-water mark is within +3.4 % of torch" in text
+
+
 def test_statuses_stand_in_words_with_the_first_line_of_their_error(make_record):
     records = [
         make_record(status="oom"),
