@@ -87,6 +87,14 @@ COLUMNS: tuple[Column, ...] = (
     Column(_EVERY, "variant", "variant", lambda row: row.label, numeric=False),
     Column(
         _EVERY,
+        "run",
+        "",
+        lambda row: row.conditions.run or formats.MISSING,
+        numeric=False,
+        only_if_varied=True,
+    ),
+    Column(
+        _EVERY,
         "device",
         "device",
         lambda row: row.conditions.device or formats.MISSING,

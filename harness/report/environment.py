@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from harness.report.formats import MISSING
 from harness.report.measures import Record
 from harness.report.naming import framework_title, listed, status_words
+from harness.report.run import Run
 from harness.report.section import TableText
 
 Fact = tuple[str, str]
@@ -40,24 +42,31 @@ def environment_facts(records: Sequence[Record]) -> list[Fact]:
     return [(name, value) for name, value in facts if value]
 
 
-def headline(records: Sequence[Record]) -> str:
-    """E.g. "JAX 0.10.2 and PyTorch 2.13.0 on Example CPU, 2 cores; 1 case: 1 ok."."""
-    if not records:
-        return ""
-    environments = [record.get("environment") or {} for record in records]
+def headline(run: Run) -> str:
+    """E.g. "JAX 0.10.2 and PyTorch 2.13.0 on Example CPU, 2 cores; 18 cases: 18 ok."."""
+    environments = [record.get("environment") or {} for record in run.records]
     frameworks = [
         f"{framework_title(framework)} {_versions(environments, framework)}".strip()
-        for framework in sorted({record["framework"] for record in records})
+        for framework in sorted({record["framework"] for record in run.records})
     ]
     device = _values([each.get("gpu") for each in environments]) or _values(
         [_cpu(each.get("cpu")) for each in environments]
     )
-    return f"{listed(frameworks)} on {device or 'a machine unknown'}; {case_counts(records)}."
+    name = f"{run.name}: " if run.name else ""
+    where = device or "an unknown machine"
+    return f"{name}{listed(frameworks)} on {where}; {case_counts(run.records)}."
 
 
-def environment_table(records: Sequence[Record]) -> TableText:
-    facts = environment_facts(records)
-    return TableText(title="", headers=("", ""), numeric=(False, False), rows=tuple(facts))
+def environment_table(runs: Sequence[Run]) -> TableText:
+    """A row for each fact, a column for each run, so that what differs stands side by side."""
+    facts = [dict(environment_facts(run.records)) for run in runs]
+    names = dict.fromkeys(name for each in facts for name in each)
+    return TableText(
+        title="",
+        headers=("", *(run.name for run in runs)),
+        numeric=(False,) * (len(runs) + 1),
+        rows=tuple((name, *(each.get(name, MISSING) for each in facts)) for name in names),
+    )
 
 
 def case_counts(records: Sequence[Record]) -> str:

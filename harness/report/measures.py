@@ -1,7 +1,7 @@
 """From a record to the figures that tables and plots show.
 
 A figure that was not measured is None, and so is every ratio that would need it. Ratios
-compare a record with `standard` or `floor` of its own group only: the same framework,
+compare a record with `standard` or `floor` of its own group only: the same run, framework,
 device, dtype, shape, ignored fraction and memory limit.
 """
 
@@ -46,6 +46,8 @@ class Spread:
 class Conditions:
     """What one picture holds fixed: everything of a case but framework, variant and V."""
 
+    run: str | None
+    """The name of its run in a report of several."""
     batch_size: int
     seq_len: int
     hidden_dim: int
@@ -76,6 +78,7 @@ def of_mode(records: Sequence[Record], mode: str) -> list[Record]:
 def conditions(record: Record) -> Conditions:
     options = record.get("options") or {}
     return Conditions(
+        run=record.get("run"),
         batch_size=record["batch_size"],
         seq_len=record["seq_len"],
         hidden_dim=record["hidden_dim"],
@@ -95,28 +98,31 @@ def settle(records: Sequence[Record]) -> list[Record]:
     """One record per case, each with the device that it belongs to.
 
     A case that was run again (a resumed sweep) keeps its last record. A process that died
-    before it could name its device ran where the others of its framework ran, if those
-    agree; without this its mark would fall out of the picture that it belongs to.
+    before it could name its device ran where the others of its run and framework ran,
+    if those agree; without this its mark would fall out of the picture that it belongs to.
     """
     last: dict[object, Record] = {}
     for index, record in enumerate(records):
         case = record.get("case_id")
-        key = index if case is None else (record.get("run_id"), case)
+        key = index if case is None else (record.get("run"), record.get("run_id"), case)
         last.pop(key, None)  # so that the later record also takes the later place
         last[key] = record
     kept = list(last.values())
-    return [_with_device(record, kept) for record in kept]
+    devices: dict[tuple[object, ...], set[str]] = {}
+    for record in kept:
+        if record.get("device") is not None:
+            run, framework = record.get("run"), record["framework"]
+            devices.setdefault((run, framework), set()).add(record["device"])
+            devices.setdefault((run,), set()).add(record["device"])
+    return [_with_device(record, devices) for record in kept]
 
 
-def _with_device(record: Record, records: Sequence[Record]) -> Record:
+def _with_device(record: Record, devices: Mapping[tuple[object, ...], set[str]]) -> Record:
     if record.get("device") is not None:
         return record
-    named = [other for other in records if other.get("device") is not None]
-    own = {other["device"] for other in named if other["framework"] == record["framework"]}
-    candidates = own or {other["device"] for other in named}
-    if len(candidates) != 1:
-        return record
-    return {**record, "device": candidates.pop()}
+    run = record.get("run")
+    found = devices.get((run, record["framework"])) or devices.get((run,), set())
+    return {**record, "device": next(iter(found))} if len(found) == 1 else record
 
 
 def is_ok(record: Record) -> bool:

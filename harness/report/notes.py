@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.report.naming import describe, probe_note, probes
 from harness.report.readings import probes_apart_notes
@@ -11,7 +12,7 @@ from harness.report.rows import Row
 TIME_NOTE = (
     "Times are medians; ± is the farthest sample's distance from the median. "
     "x standard and x floor: step time over that of the full-logits loss and of the three "
-    "bare matmuls, same framework and shape."
+    "bare matmuls, same run, framework and shape."
 )
 ERROR_NOTE = (
     "error / tolerance: of the loss and the two gradients, each against float64, the error "
@@ -22,6 +23,8 @@ ERROR_NOTE = (
 def shared_conditions(rows: Sequence[Row]) -> str:
     """What all rows have in common, for the line above a table."""
     held = {row.conditions for row in rows}
+    if len({each.run for each in held}) > 1:
+        held = {replace(each, run=None) for each in held}
     if len(held) == 1:
         return describe(next(iter(held)))
     values = {

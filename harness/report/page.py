@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.report.environment import environment_table, headline
 from harness.report.glossary import glossary
 from harness.report.measures import Record, settle
+from harness.report.run import Run
 from harness.report.section import Section, TableText
 from harness.report.sweep_section import sweep_section
 
@@ -23,22 +24,29 @@ class Page:
     """In the order in which it is shown."""
 
     title: str
-    lead: str
-    """What was measured on what, in one line."""
+    leads: tuple[str, ...]
+    """What was measured on what, in a line for each run."""
     sections: tuple[Section, ...]
     environment: TableText
-    command: str
+    commands: str
+    """Those that reproduce it, a line each."""
     words: tuple[tuple[str, str], ...]
 
 
-def make_page(records: Sequence[Record], directory: Path, command: str) -> Page:
-    settled = settle(records)
-    sections = [make(settled, directory) for make in SECTIONS]
+def make_page(runs: Sequence[Run], directory: Path) -> Page:
+    settled = [replace(run, records=tuple(settle(run.records))) for run in runs]
+    records = [record for run in settled for record in run.records]
+    sections = [make(records, directory) for make in SECTIONS]
     return Page(
         title=TITLE,
-        lead=headline(settled),
+        leads=tuple(headline(run) for run in settled if run.records),
         sections=tuple(section for section in sections if not section.is_empty),
         environment=environment_table(settled),
-        command=command,
-        words=tuple(glossary(settled)),
+        commands="\n".join(line for run in runs for line in _command_lines(run)),
+        words=tuple(glossary(records)),
     )
+
+
+def _command_lines(run: Run) -> list[str]:
+    # A comment of the shell, so that all of it can be copied and run.
+    return [f"# {run.name}", run.command] if run.name else [run.command]

@@ -14,13 +14,14 @@ from harness.report.axes import add_legend, new_figure, save
 from harness.report.bar_plot import draw_bars
 from harness.report.line_plot import draw_lines
 from harness.report.measures import Conditions, Record, settle
-from harness.report.naming import describe, probe_note
+from harness.report.naming import describe, probe_note, set_apart
 from harness.report.quantity import ADDITIONAL_MEMORY, PEAK_MEMORY, STEP_TIME, Quantity
 from harness.report.section import Plot
 from harness.report.series import Series, by_conditions, make_series, vocabularies
 from harness.report.tradeoff_plot import draw_tradeoff, tradeoff_point
 
 _SUFFIXES = {
+    "run": "",
     "batch_size": "b",
     "seq_len": "s",
     "hidden_dim": "d",
@@ -54,7 +55,8 @@ def draw_plots(records: Sequence[Record], directory: Path) -> list[Plot]:
         for drawing in _drawings(series, group, describe(held)):
             path = directory / f"{drawing.name}{suffixes[held]}.png"
             save(drawing.figure, path)
-            title = f"{drawing.title} ({describe(held)})" if len(groups) > 1 else drawing.title
+            which = set_apart(held, groups)
+            title = f"{drawing.title} ({which})" if which else drawing.title
             plots.append(Plot(path, title, drawing.caption))
     return plots
 
@@ -66,10 +68,14 @@ def file_suffixes(held: Sequence[Conditions]) -> dict[Conditions, str]:
         for field in fields(Conditions)
         if len({getattr(e, field.name) for e in held}) > 1
     ]
-    return {
-        each: "".join(f"_{_SUFFIXES.get(name, '')}{_plain(getattr(each, name))}" for name in varied)
-        for each in held
-    }
+    suffixes: dict[Conditions, str] = {}
+    for each in held:
+        parts = [f"_{_SUFFIXES.get(name, '')}{_plain(getattr(each, name))}" for name in varied]
+        plain = "".join(parts)
+        # Names that differ in what a file name had better not hold would be one.
+        alike = sum(other == plain or other.startswith(f"{plain}~") for other in suffixes.values())
+        suffixes[each] = f"{plain}~{alike + 1}" if alike else plain
+    return suffixes
 
 
 def _plain(value: object) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from harness.report.measures import Record, figure, memory_bytes
 from harness.report.naming import framework_title
@@ -45,7 +46,7 @@ def probes_apart_notes(records: Sequence[Record]) -> list[str]:
             found.setdefault(key, []).append(each.percent)
     return [
         f"Two probes: in {framework_title(framework)} the {other_probe} is within "
-        f"{_range(percents)} % of {probe}, {_cases(len(percents))}."
+        f"{_range(percents)} % of {probe}{_half(percents)}."
         for (framework, probe, other_probe), percents in sorted(found.items())
     ]
 
@@ -67,5 +68,8 @@ def _range(percents: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _cases(count: int) -> str:
-    return "1 case" if count == 1 else f"{count} cases"
+def _half(percents: Sequence[float]) -> str:
+    # A single case far off must not stand for all.
+    if len(percents) < 3:
+        return ""
+    return f", half of {len(percents)} cases within {median(map(abs, percents)):.1f} %"

@@ -38,17 +38,22 @@ class Row:
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """Rows with equal shapes stand together; also the sort key of the groups."""
+        """Rows with equal shapes stand together; also the sort key of the groups.
+
+        Neither the run nor the device is part of it: they are what is compared.
+        """
         held = self.conditions
         return (
             (held.tokens, held.hidden_dim, self.record["vocab_size"], held.batch_size),
-            (held.device or "", held.dtype, held.ignored_fraction),
-            held.memory_limit_gib or 0.0,
+            (held.dtype, held.ignored_fraction, held.memory_limit_gib or 0.0),
         )
 
 
 def make_rows(records: Sequence[Record]) -> list[Row]:
-    """Rows by shape, then framework, then variant: standard, chunked, others, floor."""
+    """Rows by shape, then framework, then variant: standard, chunked, others, floor.
+
+    The same case of several runs stays in the order of the runs.
+    """
     settled = settle(records)
     labels = variant_labels(settled)
     rows = [_row(record, label, settled) for record, label in zip(settled, labels, strict=True)]

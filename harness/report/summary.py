@@ -12,13 +12,13 @@ def write_summary(page: Page, directory: Path) -> Path:
     """Writes `summary.md` into `directory` and returns its path."""
     parts = [
         f"# {page.title}",
-        page.lead,
+        *page.leads,
         *(part for section in page.sections for part in section_parts(section, directory)),
         *([] if page.sections else ["No records."]),
         "## Environment",
         *table_parts(page.environment),
         "## Command",
-        f"```\n{page.command}\n```",
+        f"```\n{page.commands}\n```",
         "## Words",
         "\n".join(f"- **{word}**: {meaning}" for word, meaning in page.words),
     ]

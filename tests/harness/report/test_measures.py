@@ -88,6 +88,7 @@ def test_step_ratios_are_of_medians(make_record):
 @pytest.mark.parametrize(
     "change",
     [
+        {"run": "another"},
         {"framework": "jax"},
         {"device": "gpu"},
         {"dtype": "bfloat16"},
@@ -127,8 +128,8 @@ def test_workspace_ratio_needs_one_probe(make_record):
 def test_settle_keeps_the_last_record_of_a_case(make_record):
     first = make_record(status="error", case_id="a")
     second = make_record(case_id="a")
-    other_run = make_record(case_id="a", run_id="other")
-    assert settle([first, make_record(case_id="b"), second, other_run])[1:] == [second, other_run]
+    others = [make_record(case_id="a", run_id="other"), make_record(case_id="a", run="copy")]
+    assert settle([first, make_record(case_id="b"), second, *others])[1:] == [second, *others]
 
 
 def test_settle_gives_a_dead_case_the_device_of_its_framework(make_record):
@@ -137,4 +138,6 @@ def test_settle_gives_a_dead_case_the_device_of_its_framework(make_record):
     assert settle([dead, alive])[0]["device"] == "gpu"
     undecided = settle([dead, alive, make_record(variant="floor", device="cpu")])
     assert undecided[0]["device"] is None
+    other_run = make_record(variant="floor", device="cpu", run="other")
+    assert settle([dead, alive, other_run])[0]["device"] == "gpu"
     assert dead["device"] is None, "records are not changed in place"

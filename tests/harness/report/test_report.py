@@ -12,6 +12,7 @@ import pytest
 
 from harness.report import write_report
 from harness.report.page import make_page
+from harness.report.run import Run
 
 COMMAND = "python -m harness.run --framework=all --note='<b>'"
 
@@ -65,7 +66,7 @@ def test_html_is_self_contained_and_escapes_messages(records, tmp_path):
 
 def test_html_and_summary_hold_the_same_cells(records, tmp_path):
     page = Page(write_report(records, tmp_path, COMMAND).read_text(encoding="utf-8"))
-    content = make_page(records, tmp_path, COMMAND)
+    content = make_page([Run("", COMMAND, tuple(records))], tmp_path)
     (section,) = content.sections
     tables = [*section.tables, *section.details, content.environment]
     rows = [row for table in tables for row in table.rows]

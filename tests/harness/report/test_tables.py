@@ -80,6 +80,7 @@ def test_every_column_is_in_a_markdown_table(sweep):
         hidden_dim=128,
         dtype="bfloat16",
         device="gpu",
+        run="another",
         options={"ignored_fraction": 0.1, "memory_limit_gib": 2.0},
     )
     section = sweep_tables(records)
