@@ -166,21 +166,29 @@ def error_over_tolerance(record: Record) -> float | None:
     return max(ratios, key=lambda ratio: (math.isnan(ratio), ratio), default=None)
 
 
+class Baselines:
+    """What records are compared with: of each group the last correct result of a variant."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._found = {
+            (group_key(record), record["variant"]): record for record in records if is_ok(record)
+        }
+
+    def of(self, record: Record, variant: str) -> Record | None:
+        return self._found.get((group_key(record), variant))
+
+
 def baseline(records: Sequence[Record], record: Record, variant: str) -> Record | None:
-    """The `variant` to compare `record` with; only a correct result is a baseline."""
-    key = group_key(record)
-    for other in reversed(records):
-        if other["variant"] == variant and is_ok(other) and group_key(other) == key:
-            return other
-    return None
+    """For one record; whoever has many makes the `Baselines` once."""
+    return Baselines(records).of(record, variant)
 
 
-def step_ratio(records: Sequence[Record], record: Record, variant: str) -> float | None:
+def step_ratio(baselines: Baselines, record: Record, variant: str) -> float | None:
     """Median step time over that of `variant` ("standard" or "floor") in the same group.
 
     None for a record that is not ok: a fast wrong answer has no ratio to boast of.
     """
-    other = baseline(records, record, variant)
+    other = baselines.of(record, variant)
     if other is None or not is_ok(record):
         return None
     own_time, other_time = step_time(record), step_time(other)
@@ -189,18 +197,14 @@ def step_ratio(records: Sequence[Record], record: Record, variant: str) -> float
     return own_time.median / other_time.median
 
 
-def memory_ratio(records: Sequence[Record], record: Record, name: str) -> float | None:
-    """A memory figure over that of `standard` in the same group, both by one probe."""
-    other = baseline(records, record, "standard")
+def workspace_ratio(baselines: Baselines, record: Record) -> float | None:
+    """Workspace over that of `standard` in the same group, both by one probe."""
+    other = baselines.of(record, "standard")
     if other is None or not is_ok(record):
         return None
     if figure(record, "memory", "probe") != figure(other, "memory", "probe"):
         return None
-    own_bytes, other_bytes = memory_bytes(record, name), memory_bytes(other, name)
+    own_bytes, other_bytes = memory_bytes(record, "workspace"), memory_bytes(other, "workspace")
     if own_bytes is None or other_bytes is None or other_bytes <= 0:
         return None
     return own_bytes / other_bytes
-
-
-def workspace_ratio(records: Sequence[Record], record: Record) -> float | None:
-    return memory_ratio(records, record, "workspace")

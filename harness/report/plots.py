@@ -15,6 +15,7 @@ from harness.report.bar_plot import draw_bars
 from harness.report.line_plot import draw_lines
 from harness.report.measures import Conditions, Record, settle
 from harness.report.naming import describe, probe_note, set_apart
+from harness.report.pictured import pictured
 from harness.report.quantity import ADDITIONAL_MEMORY, PEAK_MEMORY, STEP_TIME, Quantity
 from harness.report.section import Plot
 from harness.report.series import Series, by_conditions, make_series, vocabularies
@@ -43,14 +44,15 @@ class Drawing:
 def draw_plots(records: Sequence[Record], directory: Path) -> list[Plot]:
     """Writes the PNGs into `directory`; a picture with nothing to show is left out.
 
-    Records of several shapes, dtypes or devices give one set of pictures each, told apart
-    by a suffix in the file name and by the line under the title.
+    Records of several runs, shapes, dtypes or devices give one set of pictures each, told
+    apart by a suffix in the file name and by the line under the title.
     """
     settled = settle(records)
     groups = by_conditions(settled)
     suffixes = file_suffixes(list(groups))
     plots = []
-    for held, group in groups.items():
+    for held in pictured(groups):
+        group = groups[held]
         series = make_series(group, settled)
         for drawing in _drawings(series, group, describe(held)):
             path = directory / f"{drawing.name}{suffixes[held]}.png"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.report.measures import (
+    Baselines,
     Conditions,
     Record,
     Spread,
@@ -56,7 +57,8 @@ def make_rows(records: Sequence[Record]) -> list[Row]:
     """
     settled = settle(records)
     labels = variant_labels(settled)
-    rows = [_row(record, label, settled) for record, label in zip(settled, labels, strict=True)]
+    baselines = Baselines(settled)
+    rows = [_row(record, label, baselines) for record, label in zip(settled, labels, strict=True)]
     return sorted(
         rows,
         key=lambda row: (
@@ -68,14 +70,14 @@ def make_rows(records: Sequence[Record]) -> list[Row]:
     )
 
 
-def _row(record: Record, label: str, records: Sequence[Record]) -> Row:
+def _row(record: Record, label: str, baselines: Baselines) -> Row:
     return Row(
         record=record,
         label=label,
         conditions=conditions(record),
         step=step_time(record),
         forward=forward_time(record),
-        over_standard=step_ratio(records, record, "standard"),
-        over_floor=step_ratio(records, record, "floor"),
-        workspace_of_standard=workspace_ratio(records, record),
+        over_standard=step_ratio(baselines, record, "standard"),
+        over_floor=step_ratio(baselines, record, "floor"),
+        workspace_of_standard=workspace_ratio(baselines, record),
     )

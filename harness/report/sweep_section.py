@@ -8,11 +8,13 @@ from pathlib import Path
 
 from harness.report.columns import MEMORY, NUMBERS, OVERVIEW, TIME, shown_columns
 from harness.report.failures import failures
-from harness.report.measures import SWEEP, Record, of_mode
+from harness.report.measures import SWEEP, Record, of_mode, settle
 from harness.report.notes import ERROR_NOTE, measurement_notes, shared_conditions
+from harness.report.pictured import pictured_note
 from harness.report.plots import draw_plots
 from harness.report.rows import Row, make_rows
 from harness.report.section import Section, TableText
+from harness.report.series import by_conditions
 
 TITLE = "Variants by shape"
 _DETAILS = ((TIME, "Time"), (MEMORY, "Memory"), (NUMBERS, "Errors against float64"))
@@ -26,14 +28,15 @@ def sweep_section(records: Sequence[Record], directory: Path) -> Section:
 
 def sweep_tables(records: Sequence[Record]) -> Section:
     """The section without its pictures."""
-    rows = make_rows(of_mode(records, SWEEP))
+    swept = of_mode(records, SWEEP)
+    rows = make_rows(swept)
     if not rows:
         return Section(title=TITLE, lead="", tables=())
     return Section(
         title=TITLE,
         lead=f"All rows: {shared_conditions(rows)}.",
         tables=(_table(rows, OVERVIEW, ""),),
-        notes=(*measurement_notes(rows), ERROR_NOTE),
+        notes=(*measurement_notes(rows), ERROR_NOTE, *pictured_note(by_conditions(settle(swept)))),
         failures=tuple(failures(rows)),
         details=tuple(_table(rows, name, title) for name, title in _DETAILS),
     )

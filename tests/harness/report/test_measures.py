@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.report.measures import (
+    Baselines,
     Spread,
     error_over_tolerance,
     forward_time,
@@ -80,9 +81,9 @@ def test_step_ratios_are_of_medians(make_record):
         timed(make_record(variant="chunked"), 3.0, 2.5, 3.5),
         timed(make_record(variant="floor"), 1.0),
     ]
-    assert step_ratio(records, records[1], "standard") == pytest.approx(1.5)
-    assert step_ratio(records, records[1], "floor") == pytest.approx(3.0)
-    assert step_ratio(records, records[0], "standard") == pytest.approx(1.0)
+    assert step_ratio(Baselines(records), records[1], "standard") == pytest.approx(1.5)
+    assert step_ratio(Baselines(records), records[1], "floor") == pytest.approx(3.0)
+    assert step_ratio(Baselines(records), records[0], "standard") == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -103,26 +104,26 @@ def test_step_ratios_are_of_medians(make_record):
 def test_no_ratio_across_groups(make_record, change):
     standard, chunked = make_record(), make_record(variant="chunked", **change)
     assert group_key(standard) != group_key(chunked)
-    assert step_ratio([standard, chunked], chunked, "standard") is None
-    assert workspace_ratio([standard, chunked], chunked) is None
+    assert step_ratio(Baselines([standard, chunked]), chunked, "standard") is None
+    assert workspace_ratio(Baselines([standard, chunked]), chunked) is None
 
 
 @pytest.mark.parametrize("status", ["oom", "mismatch", "timeout", "error"])
 def test_only_ok_records_have_or_give_ratios(make_record, status):
     good = make_record(variant="chunked")
     bad = make_record() | {"status": status}
-    assert step_ratio([bad, good], good, "standard") is None
+    assert step_ratio(Baselines([bad, good]), good, "standard") is None
     good, bad = make_record(), make_record(variant="chunked") | {"status": status}
-    assert step_ratio([good, bad], bad, "standard") is None
-    assert workspace_ratio([good, bad], bad) is None
+    assert step_ratio(Baselines([good, bad]), bad, "standard") is None
+    assert workspace_ratio(Baselines([good, bad]), bad) is None
 
 
 def test_workspace_ratio_needs_one_probe(make_record):
     standard, chunked = make_record(), make_record(variant="chunked")
     expected = memory_bytes(chunked, "workspace") / memory_bytes(standard, "workspace")
-    assert workspace_ratio([standard, chunked], chunked) == pytest.approx(expected)
+    assert workspace_ratio(Baselines([standard, chunked]), chunked) == pytest.approx(expected)
     other = chunked | {"memory": chunked["memory"] | {"probe": "another"}}
-    assert workspace_ratio([standard, other], other) is None
+    assert workspace_ratio(Baselines([standard, other]), other) is None
 
 
 def test_settle_keeps_the_last_record_of_a_case(make_record):
