@@ -1,15 +1,14 @@
-"""Tables, plots and pages from the records of a run. Reads records only: no framework."""
+"""Tables, plots and pages from the records of runs. Reads records only: no framework."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from harness.report.measures import Record
+from harness.report.measures import Record
+from harness.report.run import Run
 
-__all__ = ["write_report"]
+__all__ = ["write_merged_report", "write_report"]
 
 
 def write_report(records: Sequence[Record], directory: Path, command: str) -> Path:
@@ -17,13 +16,18 @@ def write_report(records: Sequence[Record], directory: Path, command: str) -> Pa
 
     `command` is the command line that made the records; `directory` is made if need be.
     """
+    return write_merged_report([Run("", command, tuple(records))], directory)
+
+
+def write_merged_report(runs: Sequence[Run], directory: Path) -> Path:
+    """The same of several runs in one."""
     # Here and not above: matplotlib and jinja2 take long to load, and whoever only parses
     # flags or lists cases should not wait for them.
     from harness.report.html import write_html
-    from harness.report.plots import draw_plots
+    from harness.report.page import make_page
     from harness.report.summary import write_summary
 
     directory.mkdir(parents=True, exist_ok=True)
-    plots = draw_plots(records, directory)
-    write_summary(records, plots, directory, command)
-    return write_html(records, plots, directory, command)
+    page = make_page(runs, directory)
+    write_summary(page, directory)
+    return write_html(page, directory)

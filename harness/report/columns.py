@@ -1,6 +1,7 @@
 """The columns of the tables: how each value of a row is headed and written.
 
-The terminal, Markdown and HTML draw their cells from here and differ in headers only.
+The terminal, Markdown and HTML draw their cells from here and differ in headers only. The
+overview holds what a reader compares first; the detail tables hold the rest, by theme.
 """
 
 from __future__ import annotations
@@ -9,21 +10,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.report import formats
-from harness.report.measures import figure, memory_bytes
+from harness.report.measures import error_over_tolerance, figure, memory_bytes
 from harness.report.naming import status_words
+from harness.report.readings import apart
 from harness.report.rows import Row
+
+OVERVIEW = "overview"
+TIME = "time"
+MEMORY = "memory"
+NUMBERS = "numbers"
+_EVERY = (OVERVIEW, TIME, MEMORY, NUMBERS)
 
 
 @dataclass(frozen=True)
 class Column:
     """How one value of a row is headed and written.
 
-    `table` names the Markdown table that has the column; "case" columns stand in each.
-    `short` heads it on a terminal, where an empty one leaves the column out. A column with
-    `only_if_varied` is dropped where all rows agree; the line above the table says it then.
+    `tables` are those of the page that have it. `short` heads it on a terminal, where an
+    empty one leaves the column out. A column with `only_if_varied` is dropped where all rows
+    agree; the line above the table says it then.
     """
 
-    table: str
+    tables: tuple[str, ...]
     title: str
     short: str
     cell: Callable[[Row], str]
@@ -69,11 +77,24 @@ def _seconds(name: str) -> Callable[[Row], str]:
     return lambda row: formats.number(figure(row.record, "timing", name))
 
 
+def _other_probe_cell(row: Row) -> str:
+    others = apart(row.record)
+    return f"{others[0].percent:+.1f}" if others else formats.MISSING
+
+
 COLUMNS: tuple[Column, ...] = (
-    Column("case", "framework", "frame-\nwork", lambda row: row.record["framework"], numeric=False),
-    Column("case", "variant", "variant", lambda row: row.label, numeric=False),
+    Column(_EVERY, "framework", "frame-\nwork", lambda row: row.record["framework"], numeric=False),
+    Column(_EVERY, "variant", "variant", lambda row: row.label, numeric=False),
     Column(
-        "case",
+        _EVERY,
+        "run",
+        "",
+        lambda row: row.conditions.run or formats.MISSING,
+        numeric=False,
+        only_if_varied=True,
+    ),
+    Column(
+        _EVERY,
         "device",
         "device",
         lambda row: row.conditions.device or formats.MISSING,
@@ -81,7 +102,7 @@ COLUMNS: tuple[Column, ...] = (
         only_if_varied=True,
     ),
     Column(
-        "case",
+        _EVERY,
         "dtype",
         "dtype",
         lambda row: row.conditions.dtype,
@@ -89,59 +110,66 @@ COLUMNS: tuple[Column, ...] = (
         only_if_varied=True,
     ),
     Column(
-        "case",
+        _EVERY,
         "ignored",
         "ig-\nnored",
         lambda row: f"{row.conditions.ignored_fraction:.0%}",
         only_if_varied=True,
     ),
     Column(
-        "case",
+        _EVERY,
         "limit GiB",
         "limit\nGiB",
         lambda row: formats.count(row.conditions.memory_limit_gib),
         only_if_varied=True,
     ),
-    Column("case", "tokens N", "N", lambda row: str(row.conditions.tokens), only_if_varied=True),
-    Column("case", "D", "D", lambda row: str(row.conditions.hidden_dim), only_if_varied=True),
-    Column("case", "V", "V", lambda row: str(row.record["vocab_size"])),
-    Column("time", "step ms", "step\nms", _step_cell),
-    Column("time", "spread ± %", "±\n%", _step_spread_cell),
-    Column("time", "forward ms", "", _forward_cell),
-    Column("time", "compile s", "", _seconds("compile_s")),
-    Column("time", "first step s", "", _seconds("first_step_s")),
-    Column("time", "x standard", "x std", lambda row: formats.ratio(row.over_standard)),
-    Column("time", "x floor", "x\nfloor", lambda row: formats.ratio(row.over_floor)),
-    Column("memory", "peak MiB", "peak\nMiB", _memory("peak")),
-    Column("memory", "beyond inputs MiB", "beyond\ninputs\nMiB", _memory("additional")),
-    Column("memory", "workspace MiB", "work-\nspace\nMiB", _memory("workspace")),
+    Column(_EVERY, "tokens N", "N", lambda row: str(row.conditions.tokens), only_if_varied=True),
+    Column(_EVERY, "D", "D", lambda row: str(row.conditions.hidden_dim), only_if_varied=True),
+    Column(_EVERY, "V", "V", lambda row: str(row.record["vocab_size"])),
+    Column((OVERVIEW, TIME), "step ms", "step\nms", _step_cell),
+    Column((OVERVIEW, TIME), "spread ± %", "±\n%", _step_spread_cell),
+    Column((TIME,), "forward ms", "", _forward_cell),
+    Column((TIME,), "compile s", "", _seconds("compile_s")),
+    Column((TIME,), "first step s", "", _seconds("first_step_s")),
+    Column((OVERVIEW, TIME), "x standard", "x std", lambda row: formats.ratio(row.over_standard)),
+    Column((OVERVIEW, TIME), "x floor", "x\nfloor", lambda row: formats.ratio(row.over_floor)),
+    Column((OVERVIEW, MEMORY), "peak MiB", "peak\nMiB", _memory("peak")),
+    Column((MEMORY,), "beyond inputs MiB", "beyond\ninputs\nMiB", _memory("additional")),
+    Column((OVERVIEW, MEMORY), "workspace MiB", "work-\nspace\nMiB", _memory("workspace")),
     Column(
-        "memory",
+        (MEMORY,),
         "workspace / standard's",
         "of\nstd",
         lambda row: formats.fraction(row.workspace_of_standard),
     ),
-    Column("memory", "reserved MiB", "", _memory("reserved")),
-    Column("memory", "host RSS MiB", "", _memory("host_rss")),
+    Column((MEMORY,), "reserved MiB", "", _memory("reserved")),
+    Column((MEMORY,), "host RSS MiB", "", _memory("host_rss")),
     Column(
-        "memory",
+        (MEMORY,),
         "probe",
         "",
         lambda row: figure(row.record, "memory", "probe") or formats.MISSING,
         numeric=False,
     ),
-    Column("numbers", "loss error", "", _error("loss_error")),
-    Column("numbers", "hidden gradient error", "", _error("grad_hidden_error")),
-    Column("numbers", "weight gradient error", "dW\nerror", _error("grad_weight_error")),
-    Column("case", "status", "", lambda row: status_words(row.status), numeric=False),
+    Column((MEMORY,), "other probe %", "", _other_probe_cell),
+    Column(
+        (OVERVIEW,),
+        "error / tolerance",
+        "",
+        lambda row: formats.number(error_over_tolerance(row.record)),
+    ),
+    Column((NUMBERS,), "loss error", "", _error("loss_error")),
+    Column((NUMBERS,), "hidden gradient error", "", _error("grad_hidden_error")),
+    Column((NUMBERS,), "weight gradient error", "dW\nerror", _error("grad_weight_error")),
+    Column(_EVERY, "status", "", lambda row: status_words(row.status), numeric=False),
 )
 
 
 def shown_columns(rows: Sequence[Row], *, table: str | None = None) -> list[Column]:
-    """The columns of one Markdown table, or of the terminal's without `table`."""
+    """The columns of one table of the page, or of the terminal's without `table`."""
     return [
         column
         for column in COLUMNS
-        if (column.short if table is None else column.table in ("case", table))
+        if (column.short if table is None else table in column.tables)
         and not (column.only_if_varied and len({column.cell(row) for row in rows}) <= 1)
     ]

@@ -1,18 +1,21 @@
 """From a record to the figures that tables and plots show.
 
 A figure that was not measured is None, and so is every ratio that would need it. Ratios
-compare a record with `standard` or `floor` of its own group only: the same framework,
+compare a record with `standard` or `floor` of its own group only: the same run, framework,
 device, dtype, shape, ignored fraction and memory limit.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Record = Mapping[str, Any]
+
+SWEEP = "sweep"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Spread:
 class Conditions:
     """What one picture holds fixed: everything of a case but framework, variant and V."""
 
+    run: str | None
+    """The name of its run in a report of several."""
     batch_size: int
     seq_len: int
     hidden_dim: int
@@ -65,9 +70,15 @@ class GroupKey:
     vocab_size: int
 
 
+def of_mode(records: Sequence[Record], mode: str) -> list[Record]:
+    """Those of a sweep, an anatomy, ...; records older than modes are of a sweep."""
+    return [record for record in records if (record.get("mode") or SWEEP) == mode]
+
+
 def conditions(record: Record) -> Conditions:
     options = record.get("options") or {}
     return Conditions(
+        run=record.get("run"),
         batch_size=record["batch_size"],
         seq_len=record["seq_len"],
         hidden_dim=record["hidden_dim"],
@@ -87,28 +98,31 @@ def settle(records: Sequence[Record]) -> list[Record]:
     """One record per case, each with the device that it belongs to.
 
     A case that was run again (a resumed sweep) keeps its last record. A process that died
-    before it could name its device ran where the others of its framework ran, if those
-    agree; without this its mark would fall out of the picture that it belongs to.
+    before it could name its device ran where the others of its run and framework ran,
+    if those agree; without this its mark would fall out of the picture that it belongs to.
     """
     last: dict[object, Record] = {}
     for index, record in enumerate(records):
         case = record.get("case_id")
-        key = index if case is None else (record.get("run_id"), case)
+        key = index if case is None else (record.get("run"), record.get("run_id"), case)
         last.pop(key, None)  # so that the later record also takes the later place
         last[key] = record
     kept = list(last.values())
-    return [_with_device(record, kept) for record in kept]
+    devices: dict[tuple[object, ...], set[str]] = {}
+    for record in kept:
+        if record.get("device") is not None:
+            run, framework = record.get("run"), record["framework"]
+            devices.setdefault((run, framework), set()).add(record["device"])
+            devices.setdefault((run,), set()).add(record["device"])
+    return [_with_device(record, devices) for record in kept]
 
 
-def _with_device(record: Record, records: Sequence[Record]) -> Record:
+def _with_device(record: Record, devices: Mapping[tuple[object, ...], set[str]]) -> Record:
     if record.get("device") is not None:
         return record
-    named = [other for other in records if other.get("device") is not None]
-    own = {other["device"] for other in named if other["framework"] == record["framework"]}
-    candidates = own or {other["device"] for other in named}
-    if len(candidates) != 1:
-        return record
-    return {**record, "device": candidates.pop()}
+    run = record.get("run")
+    found = devices.get((run, record["framework"])) or devices.get((run,), set())
+    return {**record, "device": next(iter(found))} if len(found) == 1 else record
 
 
 def is_ok(record: Record) -> bool:
@@ -140,21 +154,41 @@ def memory_bytes(record: Record, name: str) -> int | None:
     return value
 
 
+def error_over_tolerance(record: Record) -> float | None:
+    """The largest of the errors, each over what it may be: above 1 the answer is wrong."""
+    numerics = record.get("numerics") or {}
+    ratios = [
+        numerics[name] / limit if limit else math.inf
+        for name, limit in (numerics.get("tolerance") or {}).items()
+        if numerics.get(name) is not None
+    ]
+    # max() may pass over a NaN, which is the worst of all.
+    return max(ratios, key=lambda ratio: (math.isnan(ratio), ratio), default=None)
+
+
+class Baselines:
+    """What records are compared with: of each group the last correct result of a variant."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._found = {
+            (group_key(record), record["variant"]): record for record in records if is_ok(record)
+        }
+
+    def of(self, record: Record, variant: str) -> Record | None:
+        return self._found.get((group_key(record), variant))
+
+
 def baseline(records: Sequence[Record], record: Record, variant: str) -> Record | None:
-    """The `variant` to compare `record` with; only a correct result is a baseline."""
-    key = group_key(record)
-    for other in reversed(records):
-        if other["variant"] == variant and is_ok(other) and group_key(other) == key:
-            return other
-    return None
+    """For one record; whoever has many makes the `Baselines` once."""
+    return Baselines(records).of(record, variant)
 
 
-def step_ratio(records: Sequence[Record], record: Record, variant: str) -> float | None:
+def step_ratio(baselines: Baselines, record: Record, variant: str) -> float | None:
     """Median step time over that of `variant` ("standard" or "floor") in the same group.
 
     None for a record that is not ok: a fast wrong answer has no ratio to boast of.
     """
-    other = baseline(records, record, variant)
+    other = baselines.of(record, variant)
     if other is None or not is_ok(record):
         return None
     own_time, other_time = step_time(record), step_time(other)
@@ -163,18 +197,14 @@ def step_ratio(records: Sequence[Record], record: Record, variant: str) -> float
     return own_time.median / other_time.median
 
 
-def memory_ratio(records: Sequence[Record], record: Record, name: str) -> float | None:
-    """A memory figure over that of `standard` in the same group, both by one probe."""
-    other = baseline(records, record, "standard")
+def workspace_ratio(baselines: Baselines, record: Record) -> float | None:
+    """Workspace over that of `standard` in the same group, both by one probe."""
+    other = baselines.of(record, "standard")
     if other is None or not is_ok(record):
         return None
     if figure(record, "memory", "probe") != figure(other, "memory", "probe"):
         return None
-    own_bytes, other_bytes = memory_bytes(record, name), memory_bytes(other, name)
+    own_bytes, other_bytes = memory_bytes(record, "workspace"), memory_bytes(other, "workspace")
     if own_bytes is None or other_bytes is None or other_bytes <= 0:
         return None
     return own_bytes / other_bytes
-
-
-def workspace_ratio(records: Sequence[Record], record: Record) -> float | None:
-    return memory_ratio(records, record, "workspace")

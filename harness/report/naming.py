@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.report.formats import count
@@ -66,7 +66,20 @@ def _label(record: Record, option_names: Sequence[str]) -> str:
 
 def describe(conditions: Conditions) -> str:
     """The conditions of a picture in one line."""
+    return ", ".join(_parts(conditions))
+
+
+def set_apart(conditions: Conditions, among: Iterable[Conditions]) -> str:
+    """Of that line what others among them do not share; "" for a single one."""
+    others = [_parts(other) for other in among]
+    return ", ".join(
+        part for part in _parts(conditions) if any(part not in other for other in others)
+    )
+
+
+def _parts(conditions: Conditions) -> list[str]:
     parts = [
+        *([f"run {conditions.run}"] if conditions.run else []),
         f"N = {conditions.tokens} tokens ({conditions.batch_size} x {conditions.seq_len})",
         f"D = {conditions.hidden_dim}",
         conditions.dtype,
@@ -76,7 +89,7 @@ def describe(conditions: Conditions) -> str:
         parts.append(f"{conditions.ignored_fraction:.0%} of the labels ignored")
     if conditions.memory_limit_gib is not None:
         parts.append(f"memory limit {count(conditions.memory_limit_gib)} GiB")
-    return ", ".join(parts)
+    return parts
 
 
 def vocabulary_labels(sizes: Sequence[int]) -> tuple[list[str], str]:

@@ -14,27 +14,21 @@ from harness.report.axes import add_legend, new_figure, save
 from harness.report.bar_plot import draw_bars
 from harness.report.line_plot import draw_lines
 from harness.report.measures import Conditions, Record, settle
-from harness.report.naming import describe, probe_note
+from harness.report.naming import describe, probe_note, set_apart
+from harness.report.pictured import pictured
 from harness.report.quantity import ADDITIONAL_MEMORY, PEAK_MEMORY, STEP_TIME, Quantity
+from harness.report.section import Plot
 from harness.report.series import Series, by_conditions, make_series, vocabularies
 from harness.report.tradeoff_plot import draw_tradeoff, tradeoff_point
 
 _SUFFIXES = {
+    "run": "",
     "batch_size": "b",
     "seq_len": "s",
     "hidden_dim": "d",
     "ignored_fraction": "ignored",
     "memory_limit_gib": "limit",
 }
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A picture on disk, and the sentence that goes with it."""
-
-    path: Path
-    title: str
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -50,19 +44,21 @@ class Drawing:
 def draw_plots(records: Sequence[Record], directory: Path) -> list[Plot]:
     """Writes the PNGs into `directory`; a picture with nothing to show is left out.
 
-    Records of several shapes, dtypes or devices give one set of pictures each, told apart
-    by a suffix in the file name and by the line under the title.
+    Records of several runs, shapes, dtypes or devices give one set of pictures each, told
+    apart by a suffix in the file name and by the line under the title.
     """
     settled = settle(records)
     groups = by_conditions(settled)
     suffixes = file_suffixes(list(groups))
     plots = []
-    for held, group in groups.items():
+    for held in pictured(groups):
+        group = groups[held]
         series = make_series(group, settled)
         for drawing in _drawings(series, group, describe(held)):
             path = directory / f"{drawing.name}{suffixes[held]}.png"
             save(drawing.figure, path)
-            title = f"{drawing.title} ({describe(held)})" if len(groups) > 1 else drawing.title
+            which = set_apart(held, groups)
+            title = f"{drawing.title} ({which})" if which else drawing.title
             plots.append(Plot(path, title, drawing.caption))
     return plots
 
@@ -74,10 +70,14 @@ def file_suffixes(held: Sequence[Conditions]) -> dict[Conditions, str]:
         for field in fields(Conditions)
         if len({getattr(e, field.name) for e in held}) > 1
     ]
-    return {
-        each: "".join(f"_{_SUFFIXES.get(name, '')}{_plain(getattr(each, name))}" for name in varied)
-        for each in held
-    }
+    suffixes: dict[Conditions, str] = {}
+    for each in held:
+        parts = [f"_{_SUFFIXES.get(name, '')}{_plain(getattr(each, name))}" for name in varied]
+        plain = "".join(parts)
+        # Names that differ in what a file name had better not hold would be one.
+        alike = sum(other == plain or other.startswith(f"{plain}~") for other in suffixes.values())
+        suffixes[each] = f"{plain}~{alike + 1}" if alike else plain
+    return suffixes
 
 
 def _plain(value: object) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.report.measures import (
+    Baselines,
     Conditions,
     Record,
     Spread,
@@ -38,20 +39,26 @@ class Row:
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """Rows with equal shapes stand together; also the sort key of the groups."""
+        """Rows with equal shapes stand together; also the sort key of the groups.
+
+        Neither the run nor the device is part of it: they are what is compared.
+        """
         held = self.conditions
         return (
             (held.tokens, held.hidden_dim, self.record["vocab_size"], held.batch_size),
-            (held.device or "", held.dtype, held.ignored_fraction),
-            held.memory_limit_gib or 0.0,
+            (held.dtype, held.ignored_fraction, held.memory_limit_gib or 0.0),
         )
 
 
 def make_rows(records: Sequence[Record]) -> list[Row]:
-    """Rows by shape, then framework, then variant: standard, chunked, others, floor."""
+    """Rows by shape, then framework, then variant: standard, chunked, others, floor.
+
+    The same case of several runs stays in the order of the runs.
+    """
     settled = settle(records)
     labels = variant_labels(settled)
-    rows = [_row(record, label, settled) for record, label in zip(settled, labels, strict=True)]
+    baselines = Baselines(settled)
+    rows = [_row(record, label, baselines) for record, label in zip(settled, labels, strict=True)]
     return sorted(
         rows,
         key=lambda row: (
@@ -63,14 +70,14 @@ def make_rows(records: Sequence[Record]) -> list[Row]:
     )
 
 
-def _row(record: Record, label: str, records: Sequence[Record]) -> Row:
+def _row(record: Record, label: str, baselines: Baselines) -> Row:
     return Row(
         record=record,
         label=label,
         conditions=conditions(record),
         step=step_time(record),
         forward=forward_time(record),
-        over_standard=step_ratio(records, record, "standard"),
-        over_floor=step_ratio(records, record, "floor"),
-        workspace_of_standard=workspace_ratio(records, record),
+        over_standard=step_ratio(baselines, record, "standard"),
+        over_floor=step_ratio(baselines, record, "floor"),
+        workspace_of_standard=workspace_ratio(baselines, record),
     )

@@ -1,50 +1,26 @@
-"""The tables: one for the terminal, and those of the summary and the HTML report.
-
-All take their cells from the same rows and columns.
-"""
+"""The table that ends a run on the terminal, from the rows and columns of the page's tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from harness.report.columns import Column, shown_columns
-from harness.report.failures import Failure, failures
-from harness.report.measures import Record
-from harness.report.naming import describe, probe_note, probes
+from harness.report.failures import failures
+from harness.report.measures import SWEEP, Record, of_mode
+from harness.report.notes import measurement_notes, shared_conditions
 from harness.report.rows import Row, make_rows
 
-THEMES = (("time", "Time"), ("memory", "Memory"), ("numbers", "Errors against float64"))
 _STATUS_STYLES = {"ok": "", "oom": "yellow", "unavailable": "bright_black"}
 _OTHER_STATUS_STYLE = "bold red"
-
-READING_NOTE = (
-    "Times are medians; ± is the farthest sample's distance from the median. "
-    "x standard and x floor: step time over that of the full-logits loss and of the three "
-    "bare matmuls, same framework and shape."
-)
-
-
-@dataclass(frozen=True)
-class TableText:
-    """A table as text: what Markdown and HTML both write."""
-
-    title: str
-    headers: tuple[str, ...]
-    numeric: tuple[bool, ...]
-    rows: tuple[tuple[str, ...], ...]
-    statuses: tuple[str, ...]
-    starts_group: tuple[bool, ...]
-    """Whether a row is the first of its shape."""
 
 
 def closing_table(records: Sequence[Record]) -> Table:
     """The table that ends a run on the terminal; fits in 120 columns."""
-    rows = make_rows(records)
+    rows = make_rows(of_mode(records, SWEEP))
     columns = shown_columns(rows)
     table = Table(
         title=Text(_title(rows), style="bold"),
@@ -80,23 +56,8 @@ def _title(rows: Sequence[Row]) -> str:
     return f"LM-head loss: {shared_conditions(rows)}" if rows else "No records"
 
 
-def shared_conditions(rows: Sequence[Row]) -> str:
-    """What all rows have in common, for the line above a table."""
-    held = {row.conditions for row in rows}
-    if len(held) == 1:
-        return describe(next(iter(held)))
-    values = {
-        "N": {str(each.tokens) for each in held},
-        "D": {str(each.hidden_dim) for each in held},
-        "dtype": {each.dtype for each in held},
-        "device": {each.device or "unknown" for each in held},
-    }
-    same = [f"{name} = {next(iter(each))}" for name, each in values.items() if len(each) == 1]
-    return ", ".join(same) or f"{len(held)} combinations of shape, dtype and device"
-
-
 def _caption(rows: Sequence[Row]) -> Text | None:
-    lines = notes(rows)
+    lines = measurement_notes(rows)
     failed = failures(rows)
     if not lines and not failed:
         return None
@@ -107,65 +68,3 @@ def _caption(rows: Sequence[Row]) -> Text | None:
         if failure.reason:
             caption.append(f" ({failure.reason})", style="bright_black")
     return caption
-
-
-def notes(rows: Sequence[Row]) -> list[str]:
-    """What a reader of the tables must know: how times and memory were taken."""
-    if not rows:
-        return []
-    records = [row.record for row in rows]
-    if not probes(records):
-        return [READING_NOTE]
-    several = len({probe for _, probe in probes(records)}) > 1
-    warning = " Different probes: compare them with care." if several else ""
-    return [READING_NOTE, f"Memory: {probe_note(records)}.{warning}"]
-
-
-def table_texts(rows: Sequence[Row]) -> list[TableText]:
-    """The full tables, by theme; together they hold every column."""
-    return [_table_text(rows, theme, title) for theme, title in THEMES] if rows else []
-
-
-def _table_text(rows: Sequence[Row], theme: str, title: str) -> TableText:
-    columns = shown_columns(rows, table=theme)
-    return TableText(
-        title=title,
-        headers=tuple(column.title for column in columns),
-        numeric=tuple(column.numeric for column in columns),
-        rows=tuple(tuple(column.cell(row) for column in columns) for row in rows),
-        statuses=tuple(row.status for row in rows),
-        starts_group=tuple(
-            index == 0 or rows[index - 1].shape != row.shape for index, row in enumerate(rows)
-        ),
-    )
-
-
-def markdown_tables(records: Sequence[Record]) -> str:
-    """All columns as Markdown tables, with the notes and the cases that failed below."""
-    rows = make_rows(records)
-    if not rows:
-        return "No records.\n"
-    parts = [f"All rows: {shared_conditions(rows)}."]
-    for table in table_texts(rows):
-        parts.append(f"### {table.title}")
-        parts.append(markdown_table(table.headers, table.numeric, table.rows))
-    parts.extend(notes(rows))
-    failed = failures(rows)
-    if failed:
-        parts.append("### Cases without a result to count")
-        parts.append("\n".join(f"- {_markdown_failure(failure)}" for failure in failed))
-    return "\n\n".join(parts) + "\n"
-
-
-def markdown_table(
-    headers: Sequence[str], numeric: Sequence[bool], rows: Sequence[Sequence[str]]
-) -> str:
-    rule = ["---:" if each else "---" for each in numeric]
-    lines = [headers, rule, *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-
-
-def _markdown_failure(failure: Failure) -> str:
-    # In a code span nothing of the message is read as Markdown or as HTML.
-    reason = failure.reason.replace("`", "'")
-    return f"{failure.subject}" + (f" (`{reason}`)" if reason else "")

@@ -12,9 +12,9 @@ from rich.text import Text
 from harness.report.environment import environment_facts
 from harness.report.formats import MISSING, mebibytes, milliseconds, number, ratio
 from harness.report.frontier import Point, Tuning, Yardstick, tunings
+from harness.report.markdown import markdown_table
 from harness.report.measures import Record, settle
 from harness.report.naming import describe, framework_title, probe_note, status_words
-from harness.report.tables import markdown_table
 
 Column = tuple[str, Callable[[Tuning, Point], str]]
 

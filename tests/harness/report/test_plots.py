@@ -134,7 +134,17 @@ def test_each_combination_has_its_own_pictures(sweep, tmp_path):
     assert sorted(names(plots)) == sorted(
         f"{name}_{suffix}" for name in NAMES for suffix in ("d512_float32", "d64_bfloat16")
     )
-    assert len({plot.title for plot in plots}) == 8
+    assert {plot.title.partition(" (")[2] for plot in plots} == {
+        "D = 512, float32)",
+        "D = 64, bfloat16)",
+    }
+
+
+def test_each_run_has_its_own_pictures_in_files_of_their_own(sweep, tmp_path):
+    runs = ("a/b", "a-b", "c")
+    plots = draw_plots([r for run in runs for r in sweep((8192,), run=run)], tmp_path)
+    assert len({plot.path for plot in plots}) == len(runs) * len(NAMES)
+    assert {plot.title.partition(" (")[2] for plot in plots} == {f"run {run})" for run in runs}
 
 
 def test_a_case_that_died_before_it_named_its_device_is_in_the_picture(make_record, tmp_path):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from harness.report import write_report
-from harness.report.rows import make_rows
-from harness.report.tables import table_texts
+from harness.report.page import make_page
+from harness.report.run import Run
 
 COMMAND = "python -m harness.run --framework=all --note='<b>'"
 
@@ -66,24 +66,56 @@ def test_html_is_self_contained_and_escapes_messages(records, tmp_path):
 
 def test_html_and_summary_hold_the_same_cells(records, tmp_path):
     page = Page(write_report(records, tmp_path, COMMAND).read_text(encoding="utf-8"))
-    expected = [
-        cell for table in table_texts(make_rows(records)) for row in table.rows for cell in row
-    ]
-    assert page.cells == expected
+    content = make_page([Run("", COMMAND, tuple(records))], tmp_path)
+    (section,) = content.sections
+    tables = [*section.tables, *section.details, content.environment]
+    rows = [row for table in tables for row in table.rows]
+    assert page.cells == [cell for row in rows for cell in row]
     summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
-    for table in table_texts(make_rows(records)):
-        for row in table.rows:
-            assert f"| {' | '.join(row)} |" in summary
+    for row in rows:
+        assert f"| {' | '.join(row)} |" in summary
+
+
+def test_both_forms_go_from_what_was_measured_to_how_and_on_what(records, tmp_path):
+    html = write_report(records, tmp_path, COMMAND).read_text(encoding="utf-8")
+    summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    html = html[html.index("<body>") :]
+    for text, image in ((html, "<img"), (summary, "![")):
+        places = [
+            text.index(part)
+            for part in (
+                "LM-head loss: time and memory",
+                "JAX 1.0 and PyTorch 1.0 on Example CPU, 4 cores; 19 cases: 17 ok, 1 out of memory",
+                "Variants by shape",
+                "All rows: N = 2048 tokens (1 x 2048), D = 512, float32, CPU.",
+                "error / tolerance",
+                "Times are medians",
+                "Cases without a result to count",
+                image,
+                "forward ms",
+                "hidden gradient error",
+                "Environment",
+                "Command",
+                "--note=",
+                "Words",
+            )
+        ]
+        assert places == sorted(places)
 
 
 def test_summary_names_command_environment_plots_and_words(records, tmp_path):
     write_report(records, tmp_path, COMMAND)
     summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert COMMAND in summary
-    for fact in ("- CPU: Example CPU, 4 cores", "- threads: 2", "- jax: 1.0", "- torch: 1.0"):
-        assert fact in summary
-    assert "- git revision: abc1234" in summary
-    assert "- cases: 19: 17 ok, 1 out of memory, 1 error" in summary
+    for name, value in (
+        ("measured", "19 cases: 17 ok, 1 out of memory, 1 error"),
+        ("CPU", "Example CPU, 4 cores"),
+        ("threads", "2"),
+        ("jax", "1.0"),
+        ("torch", "1.0"),
+        ("git revision", "abc1234"),
+    ):
+        assert f"| {name} | {value} |" in summary
     images = re.findall(r"!\[[^]]*\]\(([^)]*)\)", summary)
     assert len(images) == 4
     assert all((tmp_path / image).is_file() for image in images)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import io
 import random
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from harness.report.columns import COLUMNS
+from harness.report.markdown import section_parts
 from harness.report.naming import variant_labels
 from harness.report.rows import make_rows
-from harness.report.tables import closing_table, markdown_tables, table_texts
+from harness.report.sweep_section import sweep_tables
+from harness.report.tables import closing_table
 
 
 def printed(records, width=120):
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(closing_table(records))
     return console.file.getvalue()
+
+
+def markdown_tables(records):
+    return "\n\n".join(section_parts(sweep_tables(records), Path()))
 
 
 def markdown_rows(text):
@@ -73,10 +80,24 @@ def test_every_column_is_in_a_markdown_table(sweep):
         hidden_dim=128,
         dtype="bfloat16",
         device="gpu",
+        run="another",
         options={"ignored_fraction": 0.1, "memory_limit_gib": 2.0},
     )
-    shown = {header for table in table_texts(make_rows(records)) for header in table.headers}
+    section = sweep_tables(records)
+    tables = (*section.tables, *section.details)
+    shown = {header for table in tables for header in table.headers}
     assert shown == {column.title for column in COLUMNS}
+
+
+def test_page_opens_on_one_table(sweep):
+    (overview,) = sweep_tables(sweep(out_of_memory=[("torch", "standard", 8192)])).tables
+    assert overview.headers == (
+        *("framework", "variant", "V", "step ms", "spread ± %", "x standard", "x floor"),
+        *("peak MiB", "workspace MiB", "error / tolerance", "status"),
+    )
+    assert len(overview.rows) == len(sweep())
+    assert overview.rows[3][3] == overview.rows[3][-1] == "out of memory"
+    assert overview.rows[0][-2] == "0.04", "4e-7 of the weight's gradient, of 1e-5"
 
 
 @pytest.mark.parametrize("seed_shape", [{}, {"seq_len": 8192, "hidden_dim": 4096}])
@@ -101,6 +122,15 @@ def test_each_framework_is_named_with_its_probe(sweep):
     for text in (printed(sweep()), markdown_tables(sweep())):
         assert "JAX by xla buffer assignment, PyTorch by torch allocator events" in text
         assert "Different probes" in text
+
+
+def test_memory_table_says_how_far_apart_two_probes_are(make_record):
+    record = make_record()
+    record["memory"]["host_rss_bytes"] = round(record["memory"]["additional_bytes"] * 1.034)
+    text = markdown_tables([record, make_record(variant="floor")])
+    cells = [r["other probe %"] for r in markdown_rows(text) if "other probe %" in r]
+    assert cells == ["+3.4", "\u2013"]
+    assert "in PyTorch the kernel resident high-water mark is within +3.4 % of torch" in text
 
 
 def test_statuses_stand_in_words_with_the_first_line_of_their_error(make_record):
@@ -134,10 +164,44 @@ def test_same_failure_at_several_vocabularies_is_one_line(make_record):
     assert "torch liger at V = 8192, 16384: unavailable" in markdown_tables(records)
 
 
+@pytest.mark.parametrize(
+    ("shapes", "subject"),
+    [
+        (
+            [(8192, "float32"), (8192, "bfloat16"), (16384, "float32"), (16384, "bfloat16")],
+            ["torch liger at V = 8192, 16384 (dtype bfloat16; dtype float32): error"],
+        ),
+        (
+            [(8192, "float32"), (16384, "bfloat16")],
+            [
+                "torch liger at V = 8192 (dtype float32): error",
+                "torch liger at V = 16384 (dtype bfloat16): error",
+            ],
+        ),
+    ],
+    ids=["all", "some"],
+)
+def test_failures_name_what_failed_and_no_more(make_record, shapes, subject):
+    records = [
+        make_record(variant="liger", vocab_size=size, dtype=dtype, status="error")
+        for size, dtype in shapes
+    ]
+    failed = sweep_tables(records).failures
+    assert sorted(each.subject for each in failed) == sorted(subject)
+    assert {each.reason for each in failed} == {"the record does not say why"}
+
+
+def test_long_reasons_are_cut(make_record):
+    record = make_record(status="error", error={"type": "E", "message": "x" * 4000})
+    (failure,) = sweep_tables([record]).failures
+    assert len(failure.reason) == 400
+    assert failure.reason.endswith("x\u2026")
+
+
 def test_nulls_are_dashes(make_record):
     record = make_record(timing={"step_s": [], "forward_s": None}, memory=None, numerics=None)
-    (time, memory, numbers) = markdown_rows(markdown_tables([record]))
-    for row in (time, memory, numbers):
+    (overview, time, memory, numbers) = markdown_rows(markdown_tables([record]))
+    for row in (overview, time, memory, numbers):
         measured = {
             k: v for k, v in row.items() if k not in ("framework", "variant", "V", "status")
         }
@@ -157,4 +221,12 @@ def test_options_that_differ_are_part_of_the_name(make_record):
 
 def test_no_records():
     assert "No records" in printed([])
-    assert "No records" in markdown_tables([])
+    assert sweep_tables([]).is_empty
+
+
+def test_records_of_other_modes_are_in_no_table(sweep, make_record):
+    others = [make_record(mode="anatomy"), make_record(mode="breaking_point", variant="chunked")]
+    same = [record | {"mode": "sweep"} for record in sweep()]
+    assert sweep_tables([*same, *others]) == sweep_tables(sweep())
+    assert printed([*same, *others]) == printed(sweep())
+    assert sweep_tables(others).is_empty

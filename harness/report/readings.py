@@ -1,0 +1,75 @@
+"""One figure by two probes, and how far apart they are.
+
+What a step needs beyond its inputs is read by every probe that can be had: the first is the
+one whose figures the tables show, the others say how far it can be believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from harness.report.measures import Record, figure, memory_bytes
+from harness.report.naming import framework_title
+
+HOST_RSS = "kernel resident high-water mark"
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How far what another probe read is from what the probe of the tables did."""
+
+    probe: str
+    other_probe: str
+    percent: float
+
+
+def apart(record: Record) -> list[Apart]:
+    """One for each other probe that read something; none without a first one."""
+    (probe, first), *others = _readings(record)
+    if not first or first <= 0:
+        return []
+    return [
+        Apart(probe, other_probe, 100 * (other / first - 1))
+        for other_probe, other in others
+        if other is not None
+    ]
+
+
+def probes_apart_notes(records: Sequence[Record]) -> list[str]:
+    """A sentence for each framework and pair of probes."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for record in records:
+        for each in apart(record):
+            key = record["framework"], each.probe, each.other_probe
+            found.setdefault(key, []).append(each.percent)
+    return [
+        f"Two probes: in {framework_title(framework)} the {other_probe} is within "
+        f"{_range(percents)} % of {probe}{_half(percents)}."
+        for (framework, probe, other_probe), percents in sorted(found.items())
+    ]
+
+
+def _readings(record: Record) -> list[tuple[str, int | None]]:
+    """(probe, bytes beyond the inputs), by the probe of the tables first."""
+    found = figure(record, "memory", "readings")
+    if found:
+        return [(each["probe"], each["additional_bytes"]) for each in found]
+    # Records older than readings have the two figures by name.
+    return [
+        (figure(record, "memory", "probe") or "", memory_bytes(record, "additional")),
+        (HOST_RSS, memory_bytes(record, "host_rss")),
+    ]
+
+
+def _range(percents: Sequence[float]) -> str:
+    low, high = f"{min(percents):+.1f}", f"{max(percents):+.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _half(percents: Sequence[float]) -> str:
+    # A single case far off must not stand for all.
+    if len(percents) < 3:
+        return ""
+    return f", half of {len(percents)} cases within {median(map(abs, percents)):.1f} %"
