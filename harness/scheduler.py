@@ -94,9 +94,12 @@ def _judge(
         return record.TIMEOUT, {"type": "Timeout", "message": message}
     if ended.exit_code == 0:
         return record.ERROR, {"type": "WorkerDied", "message": "ended before it had finished"}
-    out_of_memory = "bad_alloc" in ended.output or killed_for_memory
-    message = _last_words(ended.exit_code, ended.output)
-    return record.OOM if out_of_memory else record.ERROR, {"type": "WorkerDied", "message": message}
+    error = {"type": "WorkerDied", "message": _last_words(ended.exit_code, ended.output)}
+    if killed_for_memory:
+        return record.OOM, error | {"allocation": "a page: the kernel had no memory left"}
+    if "bad_alloc" in ended.output:
+        return record.OOM, error | {"allocation": "one that a C++ library does not name"}
+    return record.ERROR, error
 
 
 def run_reference(shape: Shape, directory: Path, timeout_s: float) -> None:

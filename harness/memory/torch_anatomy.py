@@ -117,7 +117,9 @@ def _asked_by(around: list[Event]) -> str:
         if span["name"].startswith(_NODE):  # called by the engine, from no line
             return span["name"].removeprefix(_NODE)
         function = _FUNCTION.fullmatch(span["name"])
-        if function and not function["file"].startswith(_NOT_ASKING):
+        if function is None or function["name"] == "__init__":  # asked for by who made it
+            continue
+        if not function["file"].startswith(_NOT_ASKING):
             return f"{function['name']} ({function['file']}:{function['line']})"
     return ""
 

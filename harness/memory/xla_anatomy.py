@@ -29,6 +29,8 @@ from harness.memory.buffer_assignment import PROBE, assigned_bytes, peak_bytes
 from harness.memory.xla_program import Origin, Program, Value, read_program
 
 _UNKNOWN = Origin("", "")
+_SMALL = 1e-4
+"""Of a step: instructions that take less time have no place in the timeline."""
 
 
 class _Run(NamedTuple):
@@ -68,7 +70,10 @@ def xla_anatomy(
         buffers.append(Buffer(kind=UNUSED, name=name, size_bytes=unused))
     step_s = max(run.end_s for run in runs)
     moments: list[Moment] = [
-        (run.start_s, inputs_bytes + live_bytes[program.schedule[run.instruction]]) for run in runs
+        (run.start_s, inputs_bytes + live_bytes[program.schedule[run.instruction]])
+        for run in runs
+        # XLA runs small instructions ahead of the order that the buffers were assigned for.
+        if run.end_s - run.start_s > _SMALL * step_s
     ]
     return Anatomy(
         source=PROBE,
@@ -108,7 +113,7 @@ def _share(value: Value, other: Value) -> bool:
 def _buffer(value: Value, program: Program, output_names: Mapping[int, str]) -> Buffer:
     origin = program.origins.get(value.instruction, _UNKNOWN)
     allocation = program.allocations[value.allocation]
-    operation = origin.op_name.rpartition("/")[2] or value.instruction
+    operation = origin.op_name.rpartition("/")[2] or "carried by a loop:"
     if allocation.is_output and value.size_bytes == allocation.size_bytes:
         kind, name = GRADIENT, output_names.get(value.size_bytes, "an output")
     else:

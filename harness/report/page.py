@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.report.anatomy_section import anatomy_section
+from harness.report.breaking_point_section import breaking_point_section
 from harness.report.environment import environment_table, headline
 from harness.report.glossary import glossary
 from harness.report.measures import Record, settle
@@ -16,7 +18,11 @@ from harness.report.sweep_section import sweep_section
 TITLE = "LM-head loss: time and memory"
 
 # In the order of the page. Each draws its pictures into the folder.
-SECTIONS: tuple[Callable[[Sequence[Record], Path], Section], ...] = (sweep_section,)
+SECTIONS: tuple[Callable[[Sequence[Record], Path], Section], ...] = (
+    sweep_section,
+    anatomy_section,
+    breaking_point_section,
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,195 @@
+"""The section of an anatomy: what both frameworks hold at the peak, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from harness.report.dissected import (
+    ANATOMY,
+    GRADIENT,
+    INPUT,
+    UNUSED,
+    WORKSPACE,
+    Dissected,
+    Part,
+    Shape,
+    dissected,
+    sources,
+)
+from harness.report.failures import failures
+from harness.report.formats import MISSING, mebibytes, size, times
+from harness.report.measures import Record, of_mode
+from harness.report.naming import describe, framework_title, listed
+from harness.report.rows import make_rows
+from harness.report.section import Plot, Section, TableText
+
+TITLE = "Where the bytes are"
+_MOST_PARTS = 8
+_LEAST = 1e-3
+"""Of the peak: what is smaller has no row of its own."""
+
+
+def anatomy_section(records: Sequence[Record], directory: Path) -> Section:
+    """From the anatomies alone; the pictures are written into `directory`."""
+    shapes = dissected(records)
+    plots = [
+        plot
+        for index, (shape, steps) in enumerate(shapes.items())
+        for plot in _draw(steps, shape, directory, f"_{index + 1}" if len(shapes) > 1 else "")
+    ]
+    several = len(shapes) > 1
+    return Section(
+        title=TITLE,
+        lead=f"One step: {'; '.join(map(_described, shapes))}." if shapes else "",
+        tables=tuple(
+            _table(steps, _described(shape) if several else "") for shape, steps in shapes.items()
+        )
+        or _only_failures(records),
+        notes=tuple(_notes(records)),
+        failures=tuple(failures(make_rows(of_mode(records, ANATOMY)))),
+        plots=tuple(plots),
+    )
+
+
+def _described(shape: Shape) -> str:
+    return f"{describe(shape.conditions)}, V = {shape.vocab_size}"
+
+
+def _only_failures(records: Sequence[Record]) -> tuple[TableText, ...]:
+    """Where nothing could be taken apart, a section must still say so."""
+    if not of_mode(records, ANATOMY):
+        return ()
+    return (
+        TableText(title="", headers=("no step could be taken apart",), numeric=(False,), rows=()),
+    )
+
+
+def _table(steps: Sequence[Dissected], title: str) -> TableText:
+    """For each variant the largest buffers of each framework, in columns side by side."""
+    frameworks = sorted({step.series.framework for step in steps}, reverse=True)
+    labels = list(dict.fromkeys(step.series.label for step in steps))
+    rows: list[tuple[str, ...]] = []
+    starts: list[bool] = []
+    for label in labels:
+        columns = [
+            _largest(next((step for step in steps if _is(step, framework, label)), None))
+            for framework in frameworks
+        ]
+        for place, parts in enumerate(zip_longest(*columns)):
+            cells = [cell for part in parts for cell in _cells(part)]
+            rows.append((label, *cells))
+            starts.append(place == 0)
+    headers = [
+        header
+        for framework in frameworks
+        for header in (f"{framework_title(framework)}: alive at the peak", "MiB", "asked for by")
+    ]
+    return TableText(
+        title=title,
+        headers=("variant", *headers),
+        numeric=(False, *(False, True, False) * len(frameworks)),
+        rows=tuple(rows),
+        starts_group=tuple(starts),
+    )
+
+
+def _is(step: Dissected, framework: str, label: str) -> bool:
+    return step.series.framework == framework and step.series.label == label
+
+
+def _largest(step: Dissected | None) -> list[Part]:
+    """All of it first, then its largest parts, the small ones in one."""
+    if step is None:
+        return []
+    whole = Part("", "all", step.peak_bytes, "")
+    parts = sorted(step.parts, key=lambda part: -part.size_bytes)
+    large = [part for part in parts if part.size_bytes >= _LEAST * step.peak_bytes][:_MOST_PARTS]
+    rest = sum(part.size_bytes for part in parts[len(large) :])
+    return [whole, *large, *([Part("", "all smaller ones", rest, "")] if rest else [])]
+
+
+def _cells(part: Part | None) -> tuple[str, str, str]:
+    if part is None:
+        return ("", "", "")
+    name = f"{part.name} ({part.kind})" if part.kind in (INPUT, WORKSPACE) else part.name
+    return (name, mebibytes(part.size_bytes), part.asked_by or MISSING)
+
+
+def _notes(records: Sequence[Record]) -> list[str]:
+    if not (found := sources(records)):
+        return []
+    taken = listed([f"{framework_title(framework)} by {source}" for framework, source in found])
+    return [
+        f"Memory: {taken}. A buffer is named by the operation whose result it holds, with the "
+        "line of the source that asked for it. XLA takes its temporaries as one block: what no "
+        "value needs at the worst moment is in the block all the same."
+    ]
+
+
+def _draw(steps: Sequence[Dissected], shape: Shape, directory: Path, suffix: str) -> list[Plot]:
+    from harness.report.anatomy_plots import peak_figure, timeline_figure
+    from harness.report.axes import save
+
+    subtitle = _described(shape)
+    drawings = (
+        ("anatomy_peak", "What is alive at the peak", peak_figure, peak_caption),
+        ("anatomy_timeline", "Memory over one step", timeline_figure, timeline_caption),
+    )
+    plots = []
+    for name, title, figure, caption in drawings:
+        path = directory / f"{name}{suffix}.png"
+        save(figure(steps, subtitle), path)
+        plots.append(Plot(path, title, caption(steps)))
+    return plots
+
+
+def peak_caption(steps: Sequence[Dissected]) -> str:
+    """E.g. "PyTorch standard holds 836 MiB, 768 MiB of it workspace (3 buffers of 256 MiB)"."""
+    clauses = []
+    for step in steps:
+        workspace = step.total(WORKSPACE)
+        clause = f"{step.title} holds {size(step.peak_bytes)}, {size(workspace)} of it workspace"
+        if (largest := step.largest) is not None:
+            alike = [
+                part
+                for part in step.parts
+                if part.kind == WORKSPACE and part.size_bytes > 0.9 * largest.size_bytes
+            ]
+            what = f"{len(alike)} x " if len(alike) > 1 else ""
+            clause += f" ({what}{size(largest.size_bytes)}: {listed([p.name for p in alike])})"
+        if unused := step.total(UNUSED):
+            clause += f" and {size(unused)} not in use just then"
+        if step.total(GRADIENT) < 0.01 * step.peak_bytes:
+            clause += ", before a gradient is there"
+        clauses.append(clause)
+    return "; ".join(clauses) + "."
+
+
+def timeline_caption(steps: Sequence[Dissected]) -> str:
+    """How high each line gets, and when."""
+    clauses = []
+    for step in steps:
+        second, alive = max(step.timeline, key=lambda moment: moment[1])
+        where = "in the forward pass"
+        if step.backward_s is not None and second >= step.backward_s:
+            where = "in the backward pass"
+        clauses.append(
+            f"{step.title} is highest {where}, {size(alive)} beyond the inputs "
+            f"after {second / step.step_s:.0%} of its time"
+        )
+    standards = {s.series.framework: s for s in steps if s.series.variant == "standard"}
+    lower = [
+        f"{times(_most(standards[step.series.framework]) / _most(step))} in "
+        f"{framework_title(step.series.framework)}"
+        for step in steps
+        if step.series.variant == "chunked" and step.series.framework in standards
+    ]
+    if lower:
+        clauses.append(f"chunked stays lower than standard by {listed(lower)}")
+    return "; ".join(clauses) + "."
+
+
+def _most(step: Dissected) -> int:
+    return max(max(alive for _, alive in step.timeline), 1)

@@ -1,0 +1,110 @@
+"""The section of the breaking points: how far each variant gets, and what stopped it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.report.formats import MISSING, ratio, times
+from harness.report.limits import Limit, Search, over_standard, searches
+from harness.report.measures import Record
+from harness.report.naming import framework_title, listed, status_words, variant_order
+from harness.report.section import Plot, Section, TableText
+
+TITLE = "Breaking points"
+_NOTE = (
+    "Found by doubling, then bisection to 5 %, each size in a process of its own under the "
+    "limit. x standard: over what the full-logits loss of the same framework reaches. The "
+    "allocation is the one that failed at the smallest size that did not run."
+)
+
+
+def breaking_point_section(records: Sequence[Record], directory: Path) -> Section:
+    """From the searches alone; the pictures are written into `directory`."""
+    found = {search: _ordered(limits) for search, limits in searches(records).items()}
+    several = len(found) > 1
+    return Section(
+        title=TITLE,
+        lead=f"Held fixed: {'; '.join(search.described for search in found)}." if found else "",
+        tables=tuple(
+            _table(limits, search, search.described if several else "")
+            for search, limits in found.items()
+        ),
+        notes=(_NOTE,) if found else (),
+        plots=tuple(
+            _draw(limits, search, directory, f"_{index + 1}" if several else "")
+            for index, (search, limits) in enumerate(found.items())
+        ),
+    )
+
+
+def _ordered(limits: Sequence[Limit]) -> list[Limit]:
+    return sorted(
+        limits, key=lambda each: (variant_order(each.series.variant), each.series.framework)
+    )
+
+
+def _table(limits: Sequence[Limit], search: Search, title: str) -> TableText:
+    rows = [
+        (
+            limit.series.framework,
+            limit.series.label,
+            _count(limit.largest_ran),
+            _count(limit.smallest_failed),
+            ratio(over_standard(limit, limits)),
+            str(limit.tried),
+            limit.how_it_failed or MISSING,
+            status_words(limit.record["status"]),
+        )
+        for limit in limits
+    ]
+    return TableText(
+        title=title,
+        headers=(
+            "framework", "variant", f"largest {search.symbol} that ran", "smallest that did not",
+            "x standard", "sizes tried", "what failed", "status",
+        ),
+        numeric=(False, False, True, True, True, True, False, False),
+        rows=tuple(rows),
+        statuses=tuple(limit.record["status"] for limit in limits),
+        starts_group=tuple(
+            index == 0 or limits[index - 1].series.label != limit.series.label
+            for index, limit in enumerate(limits)
+        ),
+    )  # fmt: skip
+
+
+def _count(size: int | None) -> str:
+    return MISSING if size is None else f"{size:,}"
+
+
+def _draw(limits: Sequence[Limit], search: Search, directory: Path, suffix: str) -> Plot:
+    from harness.report.axes import save
+    from harness.report.breaking_point_plot import breaking_point_figure
+
+    path = directory / f"breaking_point_{search.axis}{suffix}.png"
+    save(breaking_point_figure(limits, search), path)
+    title = f"The largest {search.symbol} within {search.within}"
+    return Plot(path, title, breaking_point_caption(limits, search))
+
+
+def breaking_point_caption(limits: Sequence[Limit], search: Search) -> str:
+    """E.g. "Within 2 GiB chunked reaches 6.2x standard's V in PyTorch and 5.7x in JAX"."""
+    clauses = [
+        f"{times(factor)} standard's in {framework_title(limit.series.framework)} "
+        f"({search.symbol} = {limit.largest_ran:,})"
+        for limit in limits
+        if limit.series.variant == "chunked"
+        and limit.largest_ran is not None
+        and (factor := over_standard(limit, limits)) is not None
+    ]
+    if clauses:
+        return f"Within {search.within} chunked reaches {listed(clauses)}."
+    reached = [limit for limit in limits if limit.largest_ran is not None]
+    if not reached:
+        return f"Within {search.within} no size ran."
+    best = max(reached, key=lambda limit: limit.largest_ran or 0)
+    return (
+        f"Within {search.within} {best.series.title} gets farthest: "
+        f"{search.symbol} = {best.largest_ran:,}."
+    )

@@ -1,0 +1,102 @@
+"""The anatomies among the records, as the tables and pictures want them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.report.measures import Conditions, Record, conditions, figure, is_ok, of_mode
+from harness.report.series import Series, make_series
+
+ANATOMY = "anatomy"
+
+INPUT, GRADIENT, WORKSPACE, UNUSED = "input", "gradient", "workspace", "unused"
+MEANINGS = {
+    INPUT: "inputs",
+    GRADIENT: "gradients, which the caller keeps",
+    WORKSPACE: "workspace",
+    UNUSED: "assigned by XLA, in use at another moment",
+}
+"""The kinds of buffers in the order in which they are shown."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A buffer that was alive at the peak."""
+
+    kind: str
+    name: str
+    size_bytes: int
+    asked_by: str
+
+
+@dataclass(frozen=True, eq=False)
+class Dissected:
+    """One step taken apart; `series` has its framework, its variant and their look."""
+
+    series: Series
+    parts: tuple[Part, ...]
+    """Kind by kind, the largest of each first."""
+    peak_bytes: int
+    timeline: tuple[tuple[float, int], ...]
+    """Seconds, and the bytes alive beyond the inputs."""
+    step_s: float
+    backward_s: float | None
+
+    @property
+    def title(self) -> str:
+        return self.series.title
+
+    def total(self, kind: str) -> int:
+        return sum(part.size_bytes for part in self.parts if part.kind == kind)
+
+    @property
+    def largest(self) -> Part | None:
+        """Of the workspace."""
+        found = [part for part in self.parts if part.kind == WORKSPACE]
+        return found[0] if found else None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the anatomies of one picture have in common."""
+
+    conditions: Conditions
+    vocab_size: int
+
+
+def dissected(records: Sequence[Record]) -> dict[Shape, list[Dissected]]:
+    """By shape, standard first, then framework by framework."""
+    groups: dict[Shape, list[Record]] = {}
+    found = [record for record in of_mode(records, ANATOMY) if is_ok(record)]
+    for record in found:
+        groups.setdefault(Shape(conditions(record), record["vocab_size"]), []).append(record)
+    return {
+        shape: [_dissected(series) for series in make_series(group, found)]
+        for shape, group in groups.items()
+    }
+
+
+def _dissected(series: Series) -> Dissected:
+    anatomy = series.results[-1]["anatomy"]
+    inputs_bytes = sum(each["size_bytes"] for each in anatomy["buffers"] if each["kind"] == INPUT)
+    order = list(MEANINGS)
+    parts = [Part(**each) for each in anatomy["buffers"]]
+    return Dissected(
+        series=series,
+        parts=tuple(sorted(parts, key=lambda part: (order.index(part.kind), -part.size_bytes))),
+        peak_bytes=anatomy["peak_bytes"],
+        timeline=tuple((seconds, alive - inputs_bytes) for seconds, alive in anatomy["timeline"]),
+        step_s=anatomy["step_s"],
+        backward_s=anatomy["backward_s"],
+    )
+
+
+def sources(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Which framework's anatomies come from what."""
+    pairs = {
+        (record["framework"], figure(record, "anatomy", "source")): None
+        for record in of_mode(records, ANATOMY)
+        if is_ok(record)
+    }
+    return sorted(pairs)

@@ -1,0 +1,101 @@
+"""The breaking points among the records, as the tables and pictures want them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from harness.report.formats import size
+from harness.report.measures import Conditions, Record, conditions, of_mode
+from harness.report.naming import describe, status_words
+from harness.report.series import Series, make_series
+
+BREAKING_POINT = "breaking_point"
+AXIS_TITLES = {"vocab_size": "vocabulary size V", "num_tokens": "number of tokens N"}
+_SYMBOLS = {"vocab_size": "V", "num_tokens": "N"}
+
+
+@dataclass(frozen=True, eq=False)
+class Limit:
+    """Where one variant of one framework breaks."""
+
+    record: Record
+    series: Series
+    largest_ran: int | None
+    smallest_failed: int | None
+    tried: int
+    """How many sizes."""
+
+    @property
+    def how_it_failed(self) -> str:
+        """E.g. "out of memory: 664 MiB, as much as [N, V] in float32; the backward pass"."""
+        found = self.record["breaking_point"]
+        statuses = {each["size"]: each["status"] for each in found["tried"]}
+        words = status_words(statuses.get(self.smallest_failed, ""))
+        failure = found["failure"] or {}
+        lines = (failure.get("message") or "").strip().splitlines()
+        reason = failure.get("allocation") or (lines[0] if lines else "")
+        return ": ".join(part for part in (words, reason) if part)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the searches of one picture have in common."""
+
+    held: Conditions
+    axis: str
+    vocab_size: int | None
+    """None where that is what grows."""
+
+    @property
+    def symbol(self) -> str:
+        return _SYMBOLS[self.axis]
+
+    @property
+    def within(self) -> str:
+        """What bounded it, in words."""
+        limit = self.held.memory_limit_gib
+        return "the device's memory" if limit is None else size(limit * 2**30)
+
+    @property
+    def described(self) -> str:
+        fixed = describe(self.held)
+        if self.axis == "num_tokens":
+            fixed = fixed.partition(", ")[2]  # the tokens are what grows
+            return f"{fixed}, V = {self.vocab_size}"
+        return fixed
+
+
+def searches(records: Sequence[Record]) -> dict[Search, list[Limit]]:
+    """By what they have in common, standard first."""
+    found = [record for record in of_mode(records, BREAKING_POINT) if record["breaking_point"]]
+    groups: dict[Search, list[Record]] = {}
+    for record in found:
+        groups.setdefault(_search(record), []).append(record)
+    return {search: [_limit(record, group) for record in group] for search, group in groups.items()}
+
+
+def _search(record: Record) -> Search:
+    axis, held = record["breaking_point"]["axis"], conditions(record)
+    if axis == "vocab_size":
+        return Search(held, axis, None)
+    return Search(replace(held, batch_size=1, seq_len=0), axis, record["vocab_size"])
+
+
+def _limit(record: Record, group: Sequence[Record]) -> Limit:
+    # Its look is that which the same variant has in a sweep's pictures.
+    (series,) = make_series([record], group)
+    found = record["breaking_point"]
+    return Limit(
+        record, series, found["largest_ran"], found["smallest_failed"], len(found["tried"])
+    )
+
+
+def over_standard(limit: Limit, limits: Sequence[Limit]) -> float | None:
+    """How many times the size that the standard of the same framework reaches."""
+    for other in limits:
+        if other.series.variant == "standard" and other.series.framework == limit.series.framework:
+            if limit.largest_ran is None or not other.largest_ran:
+                return None
+            return limit.largest_ran / other.largest_ran
+    return None
