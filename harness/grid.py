@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.cases import Shape
-from harness.plans import MIB, budget_bytes, predict
+from harness.plans import MIB, budget_bytes, plan_of
 
 _SMALLEST = 16
 
@@ -54,7 +54,7 @@ def grid(
                     "token_chunk": token_chunk,
                     "vocab_chunk": vocab_chunk,
                 }
-                size = predict(framework, device, shape, options).workspace_bytes
+                size = plan_of(framework, device, shape, options).workspace_bytes
                 point = GridPoint(strategy, token_chunk, vocab_chunk, size)
                 found[strategy, token_chunk, size] = point
     points = sorted(found.values())
@@ -71,7 +71,7 @@ def default_budgets(framework: str, device: str, shape: Shape) -> list[int]:
 
 def _is_kept(framework: str, device: str, shape: Shape, budget: int) -> bool:
     try:
-        predict(framework, device, shape, {"memory_budget": budget})
+        plan_of(framework, device, shape, {"memory_budget": budget})
     except ValueError:
         return False
     return True

@@ -21,7 +21,7 @@ def plan_of_loss(case: Case, *arrays: Any) -> dict[str, Any] | None:
     return dataclasses.asdict(load_target(case.plan_target)(*arrays, **case.options))
 
 
-def predict(framework: str, device: str, shape: Shape, options: dict[str, Any]) -> Plan:
+def plan_of(framework: str, device: str, shape: Shape, options: dict[str, Any]) -> Plan:
     """The same without a framework.
 
     Raises `ValueError` as the loss does.
@@ -46,7 +46,7 @@ def refused_budget(case: Case) -> str | None:
     if "memory_budget" not in case.options:
         return None
     try:
-        predict(case.framework, case.measurement.device, case.shape, case.options)
+        plan_of(case.framework, case.measurement.device, case.shape, case.options)
     except ValueError as error:
         return f"{case.framework} {case.variant} at V={case.shape.vocab_size}: {error}"
     return None

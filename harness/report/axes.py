@@ -21,6 +21,10 @@ from harness.report.naming import vocabulary_labels
 GREY = "#555555"
 LOWER_BOUND = "(lower bound)"
 OUT_OF_MEMORY = "out of memory"
+_LEGEND_CHARACTERS = 115
+_HANDLE_CHARACTERS = 10
+_USUAL_ROWS = 3
+_ROW_INCHES = 0.17
 
 
 def new_figure(title: str, subtitle: str, footnote: str) -> tuple[Figure, Axes]:
@@ -52,17 +56,33 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def add_legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """A legend below the axes, where it covers no data."""
-    if handles:
-        figure.legend(
-            # Results first, then what they are held against, then what has no result.
-            handles=sorted(handles, key=lambda handle: _legend_rank(str(handle.get_label()))),
-            loc="outside lower left",
-            ncols=min(3, math.ceil(len(handles) / 2)),
-            frameon=False,
-            fontsize=8.5,
-            handlelength=3.2,
-        )
+    """A legend below the axes, where it covers no data; a long one makes the figure higher."""
+    if not handles:
+        return
+    # Results first, then what they are held against, then what has no result.
+    ranked = sorted(handles, key=lambda handle: _legend_rank(str(handle.get_label())))
+    columns = _legend_columns([str(handle.get_label()) for handle in ranked])
+    figure.legend(
+        handles=ranked,
+        loc="outside lower left",
+        ncols=columns,
+        frameon=False,
+        fontsize=8.5,
+        handlelength=3.2,
+    )
+    rows = math.ceil(len(ranked) / columns)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + _ROW_INCHES * max(rows - _USUAL_ROWS, 0))
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    """Up to three, as many as fit beside each other: a wider legend would be cut off."""
+    for columns in range(min(3, math.ceil(len(labels) / 2)), 1, -1):
+        rows = math.ceil(len(labels) / columns)
+        widths = [max(map(len, labels[at : at + rows])) for at in range(0, len(labels), rows)]
+        if sum(widths) + columns * _HANDLE_CHARACTERS <= _LEGEND_CHARACTERS:
+            return columns
+    return 1
 
 
 def _legend_rank(label: str) -> int:

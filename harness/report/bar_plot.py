@@ -14,6 +14,8 @@ from harness.report.quantity import Quantity, bounds
 from harness.report.series import Series
 
 _GROUP_WIDTH = 0.8
+_MOST_LEVEL_VALUES = 16
+_MOST_LEVEL_CHARACTERS = 80
 
 
 def draw_bars(axes: Axes, quantity: Quantity, series: Sequence[Series], vocab_size: int) -> None:
@@ -27,7 +29,10 @@ def draw_bars(axes: Axes, quantity: Quantity, series: Sequence[Series], vocab_si
         offset = frameworks.index(each.framework) - (len(frameworks) - 1) / 2
         return labels.index(each.label) + offset * width
 
-    values = [_draw_bar(axes, quantity, each, vocab_size, centre(each), width) for each in barred]
+    upright = len(labels) * len(frameworks) > _MOST_LEVEL_VALUES
+    values = [
+        _draw_bar(axes, quantity, each, vocab_size, centre(each), width, upright) for each in barred
+    ]
     for each in series:
         if each.variant == "floor":
             values.append(_draw_floor(axes, quantity, each, vocab_size))
@@ -37,11 +42,27 @@ def draw_bars(axes: Axes, quantity: Quantity, series: Sequence[Series], vocab_si
         axes.axhline(bound, color=GREY, lw=1, ls=(0, (2, 2)), label=label)
     axes.set_xlim(-0.6, max(len(labels), 1) - 0.4)
     axes.set_ylim(0, max([*values, bound or 0.0]) * 1.1)
-    axes.set_xticks(range(len(labels)), [label.replace(" ", "\n") for label in labels])
+    _name_bars(axes, labels)
     axes.set_xlabel(f"vocabulary size V = {vocab_size:,}")
     axes.grid(False, axis="x")
     _linear_ticks(axes, quantity)
     draw_out_of_memory(axes, barred, centre, labelled=False)
+
+
+def _name_bars(axes: Axes, labels: Sequence[str]) -> None:
+    level = [label.replace(" ", "\n") for label in labels]
+    longest = max((len(line) for label in level for line in label.splitlines()), default=0)
+    if longest * len(labels) <= _MOST_LEVEL_CHARACTERS:
+        axes.set_xticks(range(len(labels)), level)
+    else:
+        axes.set_xticks(
+            range(len(labels)),
+            labels,
+            rotation=30,
+            horizontalalignment="right",
+            rotation_mode="anchor",
+            fontsize=8,
+        )
 
 
 def _has(quantity: Quantity, series: Series) -> bool:
@@ -49,8 +70,15 @@ def _has(quantity: Quantity, series: Series) -> bool:
 
 
 def _draw_bar(
-    axes: Axes, quantity: Quantity, series: Series, vocab_size: int, x: float, width: float
+    axes: Axes,
+    quantity: Quantity,
+    series: Series,
+    vocab_size: int,
+    x: float,
+    width: float,
+    upright: bool,
 ) -> float:
+    """The value above the bar stands upright where level ones would run into each other."""
     record = series.at(vocab_size)
     value = quantity.value(record) if record is not None else None
     if value is None:
@@ -75,7 +103,8 @@ def _draw_bar(
         xytext=(0, 4),
         textcoords="offset points",
         ha="center",
-        fontsize=8,
+        fontsize=7 if upright else 8,
+        rotation=90 if upright else 0,
     )
     return value.high
 

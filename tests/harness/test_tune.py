@@ -11,7 +11,7 @@ import pytest
 
 from harness.cases import Shape
 from harness.grid import default_budgets, grid
-from harness.plans import predict
+from harness.plans import plan_of
 from harness.tune import main
 from tests.harness.conftest import ROOT
 
@@ -54,7 +54,7 @@ def test_budgets_are_shares_of_the_logits_that_some_plan_keeps(framework):
     budgets = default_budgets(framework, "cpu", SHAPE)
     assert budgets == [64 * 2**20, 16 * 2**20, 4 * 2**20]
     for budget in budgets:
-        plan = predict(framework, "cpu", SHAPE, {"memory_budget": budget})
+        plan = plan_of(framework, "cpu", SHAPE, {"memory_budget": budget})
         assert plan.workspace_bytes <= budget
 
 

@@ -79,7 +79,7 @@ def _record(
             "additional_bytes": gradients + workspace,
             "workspace_bytes": workspace,
             "reserved_bytes": None,
-            "host_rss_bytes": workspace + MIB,
+            "host_rss_bytes": gradients + workspace + MIB,
             "probe": {"jax": "xla buffer assignment"}.get(framework, "torch allocator events"),
             "xla": None,
         }

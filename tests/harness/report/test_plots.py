@@ -6,7 +6,8 @@ import struct
 
 import pytest
 
-from harness.report.axes import log_ticks, new_figure
+from harness.report.axes import add_legend, log_ticks, new_figure
+from harness.report.bar_plot import draw_bars
 from harness.report.line_plot import draw_lines
 from harness.report.plots import draw_plots
 from harness.report.quantity import ADDITIONAL_MEMORY, PEAK_MEMORY, STEP_TIME
@@ -163,6 +164,31 @@ def test_log_ticks_are_several_and_inside(base, factor):
         assert ticks == sorted(ticks)
         assert low <= ticks[0]
         assert ticks[-1] <= low * factor
+
+
+@pytest.mark.parametrize(
+    ("variants", "tilt"),
+    [(("standard", "chunked"), 0), (tuple(f"a_variant_number_{n}" for n in range(9)), 30)],
+)
+def test_names_and_values_of_bars_do_not_run_into_each_other(sweep, variants, tilt):
+    _, axes = new_figure("title", "subtitle", "")
+    records = sweep((8192,), variants=variants)
+    draw_bars(axes, STEP_TIME, make_series(records, records), 8192)
+    assert {label.get_rotation() for label in axes.get_xticklabels()} == {tilt}
+    assert {text.get_rotation() for text in axes.texts} == {0, 90 if tilt else 0}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["chunked"], ["standard", "chunked"] * 4, ["chunked token_chunk=512 vocab_chunk=16384"] * 6],
+)
+def test_legend_is_not_cut_off(labels):
+    figure, axes = new_figure("title", "subtitle", "")
+    handles = [axes.plot([0, 1], label=f"PyTorch {label}")[0] for label in labels]
+    add_legend(figure, handles)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_floor_is_dotted_in_the_time_picture(sweep):
