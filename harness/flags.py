@@ -69,7 +69,10 @@ def define_shared(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_bool(
-        "dry_run", False, "List the cases that would run, run nothing.", flag_values=values
+        "dry_run",
+        False,
+        "Say what would run, what it needs and whether it fits; run nothing.",
+        flag_values=values,
     )
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
 
@@ -186,16 +189,3 @@ def open_store(
             f"--output_dir: expected a directory that can be written, got {output_dir} "
             f"({error.strerror or error})"
         ) from error
-
-
-def show_cases(console: Console, cases: Sequence[Case]) -> int:
-    """What `--dry_run` prints; the exit status."""
-    for case in cases:
-        shape = case.shape
-        console.print(
-            f"{case.case_id}  gradients {shape.gradients_bytes / 2**20:,.0f} MiB, "
-            f"[N, V] logits {shape.logits_bytes / 2**20:,.0f} MiB",
-            soft_wrap=True,
-        )
-    console.print(f"{len(cases)} cases; nothing was run")
-    return 0

@@ -40,7 +40,14 @@ class Prediction:
         return self.peak_bytes is None or self.peak_bytes <= self.limit_bytes
 
 
+def is_unavailable(case: Case) -> bool:
+    """Whether it is known already that the case cannot run here."""
+    return bool(case.not_on_cpu) and case.measurement.device == "cpu"
+
+
 def predict_case(case: Case, flops_per_s: float) -> Prediction:
+    if is_unavailable(case):
+        return Prediction(peak_bytes(case), limit_bytes(case), _START_S[case.framework])
     if case.mode == BREAKING_POINT:
         return _predict_search(case, flops_per_s)
     seconds = _START_S[case.framework] + _COMPILE_S.get(case.variant, 0.0)

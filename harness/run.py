@@ -31,6 +31,7 @@ from harness.cases import (
     Measurement,
     make_cases,
 )
+from harness.dry_run import show_dry_run
 from harness.flags import (
     BadFlagError,
     define_shared,
@@ -45,7 +46,6 @@ from harness.flags import (
     open_store,
     parse,
     preset_of,
-    show_cases,
 )
 from harness.modes import default_limit_gib, shapes_of, variants_of
 from harness.plans import budget_bytes
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str]) -> int:
             return _list(console)
         cases = _cases(values)
         if values.dry_run:
-            return show_cases(console, cases)
+            return show_dry_run(console, cases)
         store = open_store(values, cases, COMMAND, arguments)
     except (flags.Error, BadFlagError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-_SIZE = 1024
+_SIZE = 2048
 _TRIES = 5
 # A GPU's is not known before a framework asks it. Of a recent one, in float32 and in 16 bits.
 _GPU_FLOPS_PER_S = 40e12

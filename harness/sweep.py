@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from harness import record
 from harness.breaking_point import search
 from harness.cases import BREAKING_POINT, SWEEP, Case, Shape
+from harness.dry_run import predict_cases
 from harness.environment import describe_host
 from harness.interrupts import terminated_is_interrupted
+from harness.progress import case_progress
 from harness.scheduler import run_case, run_reference
 from harness.store import NotWrittenError, RunStore
 
@@ -89,21 +83,12 @@ def run_sweep(
 
 def _run_cases(cases: Sequence[Case], store: RunStore, console: Console) -> None:
     host = describe_host()
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    with progress, tempfile.TemporaryDirectory() as scratch:
-        task = progress.add_task("starting", total=len(cases))
+    expected_s = [seconds for _, seconds in predict_cases(cases)]
+    with case_progress(console, expected_s) as progress, TemporaryDirectory() as scratch:
         references: dict[Shape, Path] = {}
 
         def measure(case: Case) -> dict[str, Any]:
-            progress.update(task, description=_label(case))
+            progress.start(_label(case))
             try:
                 reference = _reference(case, references, scratch)
             except (RuntimeError, OSError) as error:
@@ -115,8 +100,8 @@ def _run_cases(cases: Sequence[Case], store: RunStore, console: Console) -> None
         for case in cases:
             for result in _records(case, measure, store):
                 store.append(result)
-                progress.console.print(_line(case, result), soft_wrap=True)
-            progress.advance(task)
+                progress.record(_line(case, result), result["wall_s"] or 0.0)
+            progress.finish()
 
 
 def _records(
@@ -141,7 +126,7 @@ def _reference(case: Case, references: dict[Shape, Path], scratch: str) -> Path:
         for directory in references.values():
             shutil.rmtree(directory)
         references.clear()
-        directory = Path(tempfile.mkdtemp(dir=scratch))
+        directory = Path(mkdtemp(dir=scratch))
         run_reference(case.shape, directory, case.measurement.timeout_s)
         references[case.shape] = directory
     return references[case.shape]

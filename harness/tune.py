@@ -25,6 +25,7 @@ from absl import flags
 from rich.console import Console
 
 from harness.cases import Case, Shape, make_case
+from harness.dry_run import show_dry_run
 from harness.flags import (
     BadFlagError,
     define_shared,
@@ -38,7 +39,6 @@ from harness.flags import (
     open_store,
     parse,
     preset_of,
-    show_cases,
 )
 from harness.grid import GridPoint, default_budgets, grid
 from harness.plans import budget_bytes
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         cases = _cases(values, functools.partial(_say_left_out, console))
         if values.dry_run:
-            return show_cases(console, cases)
+            return show_dry_run(console, cases)
         store = open_store(values, cases, COMMAND, arguments)
     except (flags.Error, BadFlagError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)

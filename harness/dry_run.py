@@ -1,0 +1,82 @@
+"""What would run, how much it would need, and what would not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.cases import BREAKING_POINT, SWEEP, Case, Shape
+from harness.prediction import Prediction, is_unavailable, predict_case, reference_s
+from harness.speed import flops_per_s
+
+_TOO_LARGE = "will not fit"
+_WIDEST = 1000
+
+
+def show_dry_run(console: Console, cases: Sequence[Case]) -> int:
+    """Prints a line for each case; returns the exit status."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("case", no_wrap=True)
+    for column in ("peak MiB", "of MiB", "about"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    predictions = predict_cases(cases)
+    for case, (prediction, seconds) in zip(cases, predictions, strict=True):
+        style = "yellow" if not prediction.fits else ""
+        peak = "?" if prediction.peak_bytes is None else f"{prediction.peak_bytes / 2**20:,.0f}"
+        limit = f"{prediction.limit_bytes / 2**20:,.0f}"
+        cells = (case.case_id, peak, limit, in_words(seconds), _note(case, prediction))
+        table.add_row(*(Text(cell, style=style) for cell in cells))
+    # A name that is cut off names nothing: wider than the terminal, if need be.
+    width = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
+    console.print(table, width=width, crop=False, soft_wrap=True)
+    too_large = sum(not prediction.fits for prediction, _ in predictions)
+    parts = [
+        f"{len(cases)} cases, {in_words(sum(seconds for _, seconds in predictions))} in all",
+        *([f"{too_large} {_TOO_LARGE}"] if too_large else []),
+        "nothing was run",
+    ]
+    console.print("; ".join(parts))
+    return 0
+
+
+def predict_cases(cases: Sequence[Case]) -> list[tuple[Prediction, float]]:
+    """For each case what it needs, and its seconds with those of the reference of its shape."""
+    speeds = {
+        key: flops_per_s(*key)
+        for key in {(case.measurement.device, case.shape.dtype) for case in cases}
+    }
+    known: set[Shape] = set()
+    found = []
+    for case in cases:
+        speed = speeds[case.measurement.device, case.shape.dtype]
+        prediction = predict_case(case, speed)
+        seconds = prediction.seconds
+        needs_answer = case.mode == SWEEP and case.is_loss and not is_unavailable(case)
+        if needs_answer and case.shape not in known:
+            known.add(case.shape)
+            seconds += reference_s(case.shape, flops_per_s("cpu", "float64"))
+        found.append((prediction, seconds))
+    return found
+
+
+def in_words(seconds: float) -> str:
+    """E.g. "40 s", "3 min", "2.5 h": no more digits than are known."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _note(case: Case, prediction: Prediction) -> str:
+    if is_unavailable(case):
+        return f"unavailable: {case.not_on_cpu}"
+    if case.mode == BREAKING_POINT:
+        if prediction.peak_bytes is None:
+            return "nothing is known of its memory"
+        fitting = prediction.largest_fitting
+        return "will end below the start" if fitting is None else f"will end at {fitting:,}"
+    return "" if prediction.fits else _TOO_LARGE
