@@ -11,7 +11,7 @@ import pytest
 from harness.compare.__main__ import main
 from harness.report.formats import MISSING
 from harness.store import new_run
-from tests.harness.compare.records import ENVIRONMENT, MIB, make_floor, make_memory, times
+from tests.harness.compare.records import ENVIRONMENT, MIB, make_breaking_point, make_floor, times
 from tests.harness.compare.records import make_record as record
 from tests.harness.conftest import ROOT
 
@@ -124,6 +124,9 @@ def test_the_drift_of_the_machine_is_said(folder_of, capsys):
     assert "floor: 1.20 x the old run's" in capsys.readouterr().out
     assert main([folder_of(GOOD[1:]), folder_of(GOOD)]) == 0
     assert "no floor in both runs" in capsys.readouterr().out
+    searched = folder_of([make_breaking_point(1000, 1050)])
+    assert main([searched, searched]) == 0
+    assert "floor" not in capsys.readouterr().out, "where nothing is timed"
 
 
 @pytest.mark.parametrize("run", EVIDENCE, ids=lambda path: str(path.relative_to(ROOT)))
