@@ -11,8 +11,15 @@ import pytest
 from harness.compare.__main__ import main
 from harness.report.formats import MISSING
 from harness.store import new_run
-from tests.harness.compare.records import ENVIRONMENT, MIB, make_breaking_point, make_floor, times
-from tests.harness.compare.records import make_record as record
+from tests.harness.compare.records import (
+    ENVIRONMENT,
+    MIB,
+    make_breaking_point,
+    make_floor,
+    make_memory,
+    make_record,
+    times,
+)
 from tests.harness.conftest import ROOT
 
 EVIDENCE = sorted(
@@ -20,7 +27,7 @@ EVIDENCE = sorted(
     for path in (ROOT / "results").rglob("run.json")
     if "conformance" not in path.parts and not path.relative_to(ROOT).parts[1].isdecimal()
 )
-GOOD = [make_floor(), record(), record("b"), record("long-" * 20)]
+GOOD = [make_floor(), make_record(), make_record("b"), make_record("long-" * 20)]
 
 
 @pytest.fixture
@@ -37,7 +44,7 @@ def folder_of(tmp_path):
 
 
 def changed(**changes):
-    return [make_floor(), record(**changes), *GOOD[2:]]
+    return [make_floor(), make_record(**changes), *GOOD[2:]]
 
 
 @pytest.mark.parametrize(
@@ -67,9 +74,9 @@ def test_the_table_has_regressions_first_and_fits_the_log_of_a_ci(folder_of, cap
     old = [make_floor(0.5), *GOOD[1:]]
     new = [
         make_floor(0.5),
-        record(step_s=times(0.8)),
-        record("b", status="error"),
-        record("long-" * 20, step_s=times(1.2)),
+        make_record(step_s=times(0.8)),
+        make_record("b", status="error"),
+        make_record("long-" * 20, step_s=times(1.2)),
     ]
     assert main([folder_of(old), folder_of(new)]) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -82,8 +89,12 @@ def test_the_table_has_regressions_first_and_fits_the_log_of_a_ci(folder_of, cap
 
 
 def test_what_was_not_compared_is_listed(folder_of, capsys):
-    old = [record("gone"), record(step_s=[1.0] * 3), record("b")]
-    new = [record("fresh", device="gpu"), record(), record("b", status="unavailable")]
+    old = [make_record("gone"), make_record(step_s=[1.0] * 3), make_record("b")]
+    new = [
+        make_record("fresh", device="gpu"),
+        make_record(),
+        make_record("b", status="unavailable"),
+    ]
     assert main([folder_of(old), folder_of(new)]) == 0
     said = capsys.readouterr().out
     few = "not judged, step time: 3 and 5 steps are too few for p < 0.01 (--repeats=5 is enough)"
