@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     show_environments(
         console, differences([pair.old for pair in pairs], [pair.new for pair in pairs])
     )
-    show_machine(console, matched.machine_ratio)
+    show_machine(console, matched)
     verdicts = [judge(pair, values.threshold_percent) for pair in pairs]
     show_verdicts(console, verdicts, matched)
     return int(any(change.is_regression for each in verdicts for change in each.changes))

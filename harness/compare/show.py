@@ -27,12 +27,12 @@ def show_environments(console: Console, found: Sequence[Difference]) -> None:
         console.print(Text(warning, style="yellow"), soft_wrap=True)
 
 
-def show_machine(console: Console, machine_ratio: float | None) -> None:
-    if machine_ratio is None:
-        line = "no floor in both runs: a slower machine looks like slower code"
-    else:
-        line = f"floor: {ratio(machine_ratio)} x the old run's, which is the machine's own drift"
-    console.print(Text(line), soft_wrap=True)
+def show_machine(console: Console, matched: Matched) -> None:
+    if matched.machine_ratio is not None:
+        drift = f"{ratio(matched.machine_ratio)} x the old run's, which is the machine's own drift"
+        console.print(Text(f"floor: {drift}"), soft_wrap=True)
+    elif any(pair.new.get("timing") for pair in matched.pairs):
+        console.print("no floor in both runs: a slower machine looks like slower code")
 
 
 def show_verdicts(console: Console, verdicts: Sequence[Verdict], matched: Matched) -> None:

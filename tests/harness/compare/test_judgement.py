@@ -55,13 +55,22 @@ def test_step_time(floors, samples, kinds):
     assert judged(old, new) == (kinds, [])
 
 
-def test_one_lucky_floor_does_not_make_its_case_slow():
-    """The machine is 20 % slower by the other shapes, of which the case's floor shows nothing."""
-    others = [make_floor() | {"vocab_size": size} for size in (64, 128)]
-    slower = [make_floor(1.2) | {"vocab_size": size} for size in (64, 128)]
-    old, new = [make_floor(), *others, make_record()], [make_record(step_s=times(1.2))]
-    assert judged(old, [make_floor(), *slower, *new]) == ([], [])
-    assert judged(old, [make_floor(), *others, *new]) == (["slower"], [])
+@pytest.mark.parametrize(
+    ("own", "others", "kinds"),
+    [
+        pytest.param(1, 1, ["slower"], id="the machine is what it was"),
+        pytest.param(1, 1.2, [], id="slower, which one lucky floor does not show"),
+        pytest.param(1.2, 1, [], id="slower at this shape alone"),
+    ],
+)
+def test_the_machine_is_judged_by_the_floor_of_the_shape_and_by_all(own, others, kinds):
+    old = [make_floor(), *other_floors(1), make_record()]
+    new = [make_floor(own), *other_floors(others), make_record(step_s=times(1.2))]
+    assert judged(old, new) == (kinds, [])
+
+
+def other_floors(factor):
+    return [make_floor(factor) | {"vocab_size": size} for size in (64, 128)]
 
 
 def test_the_threshold_is_that_of_the_caller():
