@@ -32,8 +32,9 @@ def show_dry_run(console: Console, cases: Sequence[Case]) -> int:
         cells = (case.case_id, peak, limit, in_words(seconds), _note(case, prediction))
         table.add_row(*(Text(cell, style=style) for cell in cells))
     # A name that is cut off names nothing: wider than the terminal, if need be.
-    width = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
-    console.print(table, width=width, crop=False, soft_wrap=True)
+    needed = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
+    wide = Console(file=console.file, highlight=False, width=max(console.width, needed))
+    wide.print(table)
     too_large = sum(not prediction.fits for prediction, _ in predictions)
     parts = [
         f"{len(cases)} cases, {in_words(sum(seconds for _, seconds in predictions))} in all",

@@ -32,10 +32,11 @@ Show = Callable[[list[dict[str, Any]], RunStore, Console], None]
 def show_report(results: list[dict[str, Any]], store: RunStore, console: Console) -> None:
     """How a run closes: the report on disk, the table on the terminal."""
     from harness.report import write_report  # matplotlib is slow to load: not before it is wanted
-    from harness.report.tables import closing_table
+    from harness.report.tables import closing_tables
 
     report = write_report(results, store.directory, store.command)
-    console.print(closing_table(results))
+    for table in closing_tables(results):
+        console.print(table)
     console.print(f"records   {store.directory / 'records.jsonl'}", soft_wrap=True)
     console.print(f"summary   {store.directory / 'summary.md'}", soft_wrap=True)
     console.print(f"report    {report}", soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -39,6 +40,12 @@ def anatomy_section(records: Sequence[Record], directory: Path) -> Section:
         for index, (shape, steps) in enumerate(shapes.items())
         for plot in _draw(steps, shape, directory, f"_{index + 1}" if len(shapes) > 1 else "")
     ]
+    return replace(anatomy_tables(records), plots=tuple(plots))
+
+
+def anatomy_tables(records: Sequence[Record]) -> Section:
+    """The section without its pictures."""
+    shapes = dissected(records)
     several = len(shapes) > 1
     return Section(
         title=TITLE,
@@ -49,7 +56,6 @@ def anatomy_section(records: Sequence[Record], directory: Path) -> Section:
         or _only_failures(records),
         notes=tuple(_notes(records)),
         failures=tuple(failures(make_rows(of_mode(records, ANATOMY)))),
-        plots=tuple(plots),
     )
 
 

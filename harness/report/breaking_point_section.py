@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.report.formats import MISSING, ratio, times
@@ -21,7 +22,17 @@ _NOTE = (
 
 def breaking_point_section(records: Sequence[Record], directory: Path) -> Section:
     """From the searches alone; the pictures are written into `directory`."""
-    found = {search: _ordered(limits) for search, limits in searches(records).items()}
+    found = _found(records)
+    plots = [
+        _draw(limits, search, directory, f"_{index + 1}" if len(found) > 1 else "")
+        for index, (search, limits) in enumerate(found.items())
+    ]
+    return replace(breaking_point_tables(records), plots=tuple(plots))
+
+
+def breaking_point_tables(records: Sequence[Record]) -> Section:
+    """The section without its pictures."""
+    found = _found(records)
     several = len(found) > 1
     return Section(
         title=TITLE,
@@ -31,11 +42,11 @@ def breaking_point_section(records: Sequence[Record], directory: Path) -> Sectio
             for search, limits in found.items()
         ),
         notes=(_NOTE,) if found else (),
-        plots=tuple(
-            _draw(limits, search, directory, f"_{index + 1}" if several else "")
-            for index, (search, limits) in enumerate(found.items())
-        ),
     )
+
+
+def _found(records: Sequence[Record]) -> dict[Search, list[Limit]]:
+    return {search: _ordered(limits) for search, limits in searches(records).items()}
 
 
 def _ordered(limits: Sequence[Limit]) -> list[Limit]:

@@ -1,4 +1,4 @@
-"""The table that ends a run on the terminal, from the rows and columns of the page's tables."""
+"""What ends a run on the terminal, from the rows and columns of the page's tables."""
 
 from __future__ import annotations
 
@@ -8,18 +8,49 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from harness.report.anatomy_section import anatomy_tables
+from harness.report.breaking_point_section import breaking_point_tables
 from harness.report.columns import Column, shown_columns
 from harness.report.failures import failures
 from harness.report.measures import SWEEP, Record, of_mode
 from harness.report.notes import measurement_notes, shared_conditions
 from harness.report.rows import Row, make_rows
+from harness.report.section import Section, TableText
 
 _STATUS_STYLES = {"ok": "", "oom": "yellow", "unavailable": "bright_black"}
 _OTHER_STATUS_STYLE = "bold red"
 
 
+def closing_tables(records: Sequence[Record]) -> list[Table]:
+    """One for each kind of records among those of a run."""
+    swept = of_mode(records, SWEEP)
+    others = (anatomy_tables(records), breaking_point_tables(records))
+    return [
+        *([closing_table(records)] if swept or not records else []),
+        *(_section_table(section, text) for section in others for text in section.tables),
+    ]
+
+
+def _section_table(section: Section, text: TableText) -> Table:
+    """The table of a section, as wide as the terminal lets it be."""
+    table = Table(
+        title=Text(f"{text.title or section.lead}", style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for header, numeric in zip(text.headers, text.numeric, strict=True):
+        justify: Any = "right" if numeric else "left"
+        table.add_column(header, justify=justify, no_wrap=numeric, overflow="fold")
+    for index, row in enumerate(text.rows):
+        following = text.starts_group[index + 1 :][:1] or (True,)
+        table.add_row(*map(Text, row), end_section=following[0])
+    return table
+
+
 def closing_table(records: Sequence[Record]) -> Table:
-    """The table that ends a run on the terminal; fits in 120 columns."""
+    """The table of a sweep; fits in 120 columns."""
     rows = make_rows(of_mode(records, SWEEP))
     columns = shown_columns(rows)
     table = Table(
