@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -13,13 +14,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
-from harness.store import open_run
+from harness.cases import Measurement, Shape, make_case
+from harness.record import new_record
+from harness.store import RunStore, new_run, open_run
+from harness.sweep import run_sweep
 from tests.harness.conftest import ROOT, TINY, Finished, harness_command
 
 FLOOR = (*TINY, "--framework=torch", "--variants=floor", "--vocab_sizes=96,100")
+SHAPE = Shape(
+    batch_size=2, seq_len=16, hidden_dim=8, vocab_size=96, dtype="float32",
+    ignored_fraction=0.0, seed=0,
+)  # fmt: skip
 
 
 def test_disk_full_while_a_record_is_written(
@@ -80,6 +90,38 @@ def test_folder_removed_under_way(tmp_path: Path) -> None:
     assert [record["vocab_size"] for record in open_run(directory).records()] == [96, 100]
     assert (directory / "report.html").exists()
     assert str(directory / "report.html") in stdout
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "words"),
+    [
+        (None, 0, ""),
+        (KeyboardInterrupt(), 130, "interrupted with 0 cases to go: repeat the command"),
+        (OSError("no room"), 1, "no report: no room; repeat the command"),
+    ],
+    ids=repr,
+)
+def test_fault_after_the_last_record(
+    tmp_path: Path, fault: BaseException | None, status: int, words: str
+) -> None:
+    """The folder is gone when all is measured, and the report is disturbed as well."""
+    measurement = Measurement(
+        warmup=0, repeats=1, timeout_s=60.0, device="cpu", memory_limit_gib=None
+    )
+    case = make_case("torch", "floor", SHAPE, measurement, {})
+    store = new_run(tmp_path / "results", [case.to_json()], "command")
+    store.append(new_record(case, store.run_id) | {"status": "ok"})
+    shutil.rmtree(tmp_path / "results")
+
+    def show(results: list[dict[str, Any]], store: RunStore, console: Console) -> None:
+        assert open_run(store.directory).records() == results
+        if fault is not None:
+            raise fault
+
+    console = Console(file=io.StringIO(), width=120)
+    assert run_sweep([case], store, console, show) == status
+    assert words in console.file.getvalue()  # type: ignore[attr-defined]
+    assert len(open_run(store.directory).records()) == 1
 
 
 def test_second_sweep_in_the_same_run_is_refused(

@@ -77,9 +77,10 @@ def test_fault_after_everything_was_measured(
 def test_what_a_dead_worker_has_started_is_killed_too(
     run_target: RunTarget, pid_file: Path
 ) -> None:
-    result = run_target("killed_with_a_child")
-    assert result["status"] == "error"
-    assert result["error"]["message"] == "killed by SIGKILL"  # and not a timeout
+    start = time.monotonic()
+    result = run_target("killed_with_a_child", timeout_s=120.0)
+    assert time.monotonic() - start < 60  # it does not wait for the child, which would sleep on
+    assert (result["status"], result["error"]["message"]) == ("error", "killed by SIGKILL")
     assert _is_gone(pid_file)
 
 
@@ -107,17 +108,31 @@ def test_garbled_results_are_no_result(run_target: RunTarget) -> None:
     assert result["numerics"]["loss_error"] < 1e-5  # what can be read is kept
 
 
+@pytest.mark.parametrize(
+    ("name", "timeout_s", "step_s", "status"),
+    [
+        # The worker's clock steps back, and that of the parent leaps ahead: no timeout.
+        ("setting_the_clock_back", 60.0, 3600.0, "ok"),
+        # The parent's steps back: the timeout comes all the same.
+        ("sleeping", 3.0, -3600.0, "timeout"),
+    ],
+)
 def test_durations_are_not_the_clocks(
-    run_target: RunTarget, monkeypatch: pytest.MonkeyPatch
+    run_target: RunTarget,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    timeout_s: float,
+    step_s: float,
+    status: str,
 ) -> None:
-    """It steps back an hour whenever it is read, here and in the worker."""
-    steps = itertools.count(time.time(), -3600.0)
+    steps = itertools.count(time.time(), step_s)
     monkeypatch.setattr(time, "time", lambda: next(steps))
-    result = run_target("setting_the_clock_back")
-    assert result["status"] == "ok"
-    timing = result["timing"]
-    for seconds in (timing["first_step_s"], *timing["step_s"], *timing["forward_s"]):
-        assert 0 < seconds < 60
+    result = run_target(name, timeout_s)
+    assert result["status"] == status
+    if status == "ok":
+        timing = result["timing"]
+        for seconds in (timing["first_step_s"], *timing["step_s"], *timing["forward_s"]):
+            assert 0 < seconds < 60
 
 
 def test_worker_that_cannot_be_started(
