@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ _NODE = "autograd::engine::evaluate_function: "
 _FUNCTION = re.compile(r"(?P<file>.+\.py)\((?P<line>\d+)\): (?P<name>.+)")
 # What only makes room: the operator around it says what for.
 _ROOM = re.compile(r"aten::(new_)?(empty|zeros|ones|full)(_like|_strided)?$|aten::(resize_|zero_)")
-_NOT_ASKING = ("torch/", "harness/", "<frozen")
+_COMPILED = re.compile(r"## Call (?P<name>\w+) \w+ ##")  # and a hash
 
 
 def torch_anatomy(
@@ -103,10 +104,10 @@ def _buffer(event: Event, gradient: str | None, spans: list[Event]) -> Buffer:
     )
     operators = [span["name"] for span in around if span.get("cat") == "cpu_op"]
     telling = [name for name in operators if not _ROOM.match(name) and not name.startswith(_NODE)]
-    name = (telling or operators or ["outside any operator"])[-1].removeprefix("aten::")
+    name = (telling or operators or ["outside any operator"])[-1]
     return Buffer(
         kind=WORKSPACE if gradient is None else GRADIENT,
-        name=gradient or name,
+        name=gradient or _COMPILED.sub(r"\g<name>", name).removeprefix("aten::"),
         size_bytes=event["args"]["Bytes"],
         asked_by=_asked_by(around),
     )
@@ -119,9 +120,23 @@ def _asked_by(around: list[Event]) -> str:
         function = _FUNCTION.fullmatch(span["name"])
         if function is None or function["name"] == "__init__":  # asked for by who made it
             continue
-        if not function["file"].startswith(_NOT_ASKING):
-            return f"{function['name']} ({function['file']}:{function['line']})"
+        if _is_asking(Path(function["file"])):
+            return f"{function['name']} ({_short(Path(function['file']))}:{function['line']})"
     return ""
+
+
+def _is_asking(file: Path) -> bool:
+    """Whether it is a loss's: not of the standard library, of PyTorch, or the harness's own."""
+    if file.parts[0] == "harness":
+        return file.parts[1] == "variants"
+    return len(file.parts) > 1 and file.parts[0] != "torch"
+
+
+def _short(file: Path) -> str:
+    """The last folder and the file; what torch.compile writes is called by hashes."""
+    if "torchinductor" in str(file):
+        return "torch.compile's code"
+    return "/".join(file.parts[-2:])
 
 
 def _is_function(span: Event, name: str) -> bool:
