@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ class WrongLossError(Exception):
     """A loss that is not a number; nothing that it leads to is a result."""
 
 
+class OverLimitError(MemoryError):
+    """What failed under the memory limit, for whatever reason it gave, and runs without it."""
+
+
 def measure(
     case: Case,
     workload: Workload,
@@ -34,7 +39,7 @@ def measure(
     """Sends sections as they are found. `host_limit`: bytes for the arrays of a step on a CPU."""
     if case.mode == SWEEP:
         # The probes need memory of their own, so they measure what has already fitted.
-        with data_limit(host_limit, workload.inputs_bytes):
+        with _limited(workload, host_limit):
             outputs = _time(workload, case, send)
         if case.is_loss:
             send("numerics", compare(outputs, workload.to_numpy, reference))
@@ -47,8 +52,34 @@ def measure(
         send("anatomy", workload.dissect().to_json())
         _trace(workload, case, send, trace)
     elif case.mode == BREAKING_POINT:
-        with data_limit(host_limit, workload.inputs_bytes):
-            _try(workload, send)
+        with _limited(workload, host_limit):
+            loss = _try(workload, send)
+        if not math.isfinite(loss):  # a wrong one does not count as fitting
+            raise WrongLossError(f"expected a finite loss, got {loss}")
+
+
+@contextmanager
+def _limited(workload: Workload, limit_bytes: int | None) -> Iterator[None]:
+    """The limit, and a second opinion on what fails under it.
+
+    Not every library says that it was refused memory: XLA's YNNPACK reports an internal
+    error. What then runs without the limit has failed for want of memory.
+    """
+    try:
+        with data_limit(limit_bytes, workload.inputs_bytes):
+            yield
+    except Exception as error:
+        if limit_bytes is None or workload.is_out_of_memory(error) or not _runs(workload):
+            raise
+        raise OverLimitError("runs without the memory limit") from error
+
+
+def _runs(workload: Workload) -> bool:
+    try:
+        workload.step()
+    except Exception:
+        return False
+    return True
 
 
 def _trace(workload: Workload, case: Case, send: Send, directory: Path) -> None:
@@ -87,14 +118,12 @@ def _measure_memory(workload: Workload, send: Send, *, on_host: bool) -> None:
     send("memory", figures.to_json(host_rss(workload.step) if on_host else None))
 
 
-def _try(workload: Workload, send: Send) -> None:
-    """One step, of which is wanted whether it fits; a wrong one does not count as fitting."""
+def _try(workload: Workload, send: Send) -> float:
+    """One step, of which is wanted whether it fits; returns its loss."""
     timing = _new_timing(workload)
     timing["first_step_s"], outputs = _seconds(workload.step)
     send("timing", timing)
-    loss = float(workload.to_numpy(outputs[0]))
-    if not math.isfinite(loss):
-        raise WrongLossError(f"expected a finite loss, got {loss}")
+    return float(workload.to_numpy(outputs[0]))
 
 
 def _new_timing(workload: Workload) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from harness import record
-from harness.cases import Case, Shape
+from harness.cases import BREAKING_POINT, Case, Shape
 from harness.environment import gpu_memory_bytes, usable_cores
 from harness.json_lines import object_in
 from harness.memory.oom_kills import kernel_oom_kills
@@ -28,6 +28,7 @@ from harness.memory.oom_kills import kernel_oom_kills
 _LOOK_EVERY_S = 1.0  # whether a silent worker is still there
 _KEPT_OUTPUT_BYTES = 65536
 _LONGEST_MESSAGE = 4000
+_UNNAMED = "one that a library does not name"
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -42,6 +43,10 @@ class _Ended(NamedTuple):
     """None if it ran out of time."""
     output: str
     """The end of what it printed."""
+
+    @property
+    def died(self) -> bool:
+        return bool(self.exit_code) and not {"finished", "failure"} & set(self.sections)
 
 
 def run_case(
@@ -73,7 +78,21 @@ def run_case(
         result[name] = sections.get(name)
     killed_for_memory = ended.exit_code == -signal.SIGKILL and kernel_oom_kills() > oom_kills
     result["status"], result["error"] = _judge(ended, case.measurement.timeout_s, killed_for_memory)
+    if ended.died and result["status"] == record.ERROR and _lives_without_limit(case, reference):
+        result["status"] = record.OOM
+        result["error"]["allocation"] = f"{_UNNAMED}: the step runs without the limit"
     return result
+
+
+def _lives_without_limit(case: Case, directory: Path) -> bool:
+    """Whether a limit on memory is what a worker died of: not every library says so."""
+    measurement = case.measurement
+    if measurement.memory_limit_gib is None or measurement.device != "cpu":
+        return False
+    free = dataclasses.replace(measurement, memory_limit_gib=None, trace=False)
+    again = dataclasses.replace(case, mode=BREAKING_POINT, measurement=free)
+    ended = _run_worker(again, [directory, directory])
+    return "finished" in ended.sections and "failure" not in ended.sections
 
 
 def _judge(
@@ -98,7 +117,7 @@ def _judge(
     if killed_for_memory:
         return record.OOM, error | {"allocation": "a page: the kernel had no memory left"}
     if "bad_alloc" in ended.output:
-        return record.OOM, error | {"allocation": "one that a C++ library does not name"}
+        return record.OOM, error | {"allocation": _UNNAMED}
     return record.ERROR, error
 
 

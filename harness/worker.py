@@ -19,7 +19,7 @@ from typing import Any
 
 from harness import record
 from harness.cases import Case
-from harness.measure import Send, WrongLossError, measure
+from harness.measure import OverLimitError, Send, WrongLossError, measure
 from harness.memory.failed_allocation import failed_allocation
 from harness.orphan import die_with_parent
 from harness.reference import inputs_of
@@ -53,18 +53,23 @@ def run_case(case: Case, reference: Path, trace: Path, send: Send) -> None:
         measure(case, workload, send, reference=reference, trace=trace, host_limit=host_limit)
         send("finished", True)
     except Exception as error:
-        name, message = type(error).__name__, str(error)[:4000]
-        failure: dict[str, Any] = {"error": {"type": name, "message": message}}
-        if isinstance(error, UnavailableError):
-            failure["status"] = record.UNAVAILABLE
-        elif isinstance(error, WrongLossError):
-            failure["status"] = record.MISMATCH
-        elif isinstance(error, MemoryError) or is_out_of_memory(error):
-            failure["status"] = record.OOM
-            failure["error"]["allocation"] = failed_allocation(error, case.shape, parts)
-        else:
-            failure["status"] = record.ERROR
-        send("failure", failure)
+        status = _status(error, is_out_of_memory)
+        told = error.__cause__ if isinstance(error, OverLimitError) and error.__cause__ else error
+        words = {"type": type(told).__name__, "message": str(told)[:4000]}
+        if status == record.OOM:
+            allocation = failed_allocation(told, case.shape, parts)
+            words["allocation"] = allocation or "one that a library does not name"
+        send("failure", {"status": status, "error": words})
+
+
+def _status(error: Exception, is_out_of_memory: Callable[[BaseException], bool]) -> str:
+    if isinstance(error, UnavailableError):
+        return record.UNAVAILABLE
+    if isinstance(error, WrongLossError):
+        return record.MISMATCH
+    if isinstance(error, MemoryError) or is_out_of_memory(error):
+        return record.OOM
+    return record.ERROR
 
 
 def _never(error: BaseException) -> bool:

@@ -27,6 +27,7 @@ class Workload:
     - `measure_memory()`: runs what it needs; None for a variant that is no loss.
     - `dissect()`: what a step holds and when; None for a variant that is no loss.
     - `trace(directory)`: writes the framework's own profile of one step there.
+    - `is_out_of_memory(error)`: whether the framework says that memory was refused.
     - `to_numpy(array)`: an output of `step` as a NumPy array of the same dtype.
     - `compile_s`: what the compiler took, None without one.
     - `plan`: what the loss says beforehand, None for one that is mute.
@@ -38,6 +39,7 @@ class Workload:
     measure_memory: Callable[[], MemoryFigures] | None = None
     dissect: Callable[[], Anatomy] | None = None
     trace: Callable[[Path], None]
+    is_out_of_memory: Callable[[BaseException], bool]
     to_numpy: Callable[[Any], Any]
     inputs_bytes: int
     compile_s: float | None = None

@@ -64,6 +64,7 @@ def build(case: Case, inputs: Inputs, device: str) -> Workload:
         return Workload(
             step=run_target,
             trace=functools.partial(_trace, run_target),
+            is_out_of_memory=is_out_of_memory,
             to_numpy=np.asarray,
             inputs_bytes=sum(array.nbytes for array in arrays),
             compile_s=compile_s,
@@ -121,6 +122,7 @@ def build(case: Case, inputs: Inputs, device: str) -> Workload:
             OUTPUT_NAMES,
         ),
         trace=functools.partial(_trace, step),
+        is_out_of_memory=is_out_of_memory,
         to_numpy=np.asarray,
         inputs_bytes=inputs_bytes,
         compile_s=compile_s,

@@ -70,6 +70,7 @@ def build(case: Case, inputs: Inputs, device: str) -> Workload:
         return Workload(
             step=run_target,
             trace=functools.partial(_trace, run_target),
+            is_out_of_memory=is_out_of_memory,
             to_numpy=to_numpy,
             inputs_bytes=inputs_bytes,
         )
@@ -113,6 +114,7 @@ def build(case: Case, inputs: Inputs, device: str) -> Workload:
         measure_memory=measure_memory,
         dissect=functools.partial(torch_anatomy, step, arrays, OUTPUT_NAMES),
         trace=functools.partial(_trace, step),
+        is_out_of_memory=is_out_of_memory,
         to_numpy=to_numpy,
         inputs_bytes=inputs_bytes,
         plan=plan_of_loss(case, hidden, weight, labels),

@@ -104,7 +104,7 @@ def _buffer(event: Event, gradient: str | None, spans: list[Event]) -> Buffer:
     )
     operators = [span["name"] for span in around if span.get("cat") == "cpu_op"]
     telling = [name for name in operators if not _ROOM.match(name) and not name.startswith(_NODE)]
-    name = (telling or operators or ["outside any operator"])[-1]
+    name = telling[-1] if telling else (operators or ["outside any operator"])[0]
     return Buffer(
         kind=WORKSPACE if gradient is None else GRADIENT,
         name=gradient or _COMPILED.sub(r"\g<name>", name).removeprefix("aten::"),

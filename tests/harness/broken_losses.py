@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from torch_impl import standard_linear_cross_entropy
 
 
@@ -46,6 +48,24 @@ def out_of_memory_in_cpp(hidden: Any, weight: Any, labels: Any) -> Any:
     print("terminate called after throwing an instance of 'std::bad_alloc'", file=sys.stderr)
     sys.stderr.flush()
     os.abort()
+
+
+def dying_of_the_limit(hidden: Any, weight: Any, labels: Any) -> Any:
+    """As a library ends that does not look whether it was given the memory that it asked for."""
+    try:
+        torch.empty(2**27)
+    except RuntimeError:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return standard_linear_cross_entropy(hidden, weight, labels)
+
+
+def hiding_the_limit(hidden: Any, weight: Any, labels: Any) -> Any:
+    """As a library ends that says something else when it has been refused memory."""
+    try:
+        torch.empty(2**27)
+    except RuntimeError:
+        raise ArithmeticError("operation failed") from None
+    return standard_linear_cross_entropy(hidden, weight, labels)
 
 
 def refusing_company(hidden: Any, weight: Any, labels: Any) -> Any:

@@ -40,6 +40,12 @@ from harness.variants import EVERY_VARIANT
         ("--seed=-1", ("--seed", ">= 0")),
         ("--device=tpu", ("device", "cpu", "gpu", "tpu")),
         ("--vocab_chunk=few", ("vocab_chunk", "few")),
+        ("--mode=fast", ("mode", "sweep", "anatomy", "breaking_point")),
+        ("--axis=num_tokens", ("--axis", "breaking_point", "num_tokens")),
+        ("--axis=hidden_dim", ("axis", "vocab_size", "num_tokens")),
+        ("--mode=anatomy --vocab_sizes=96,128", ("--vocab_sizes", "one size", "96,128")),
+        ("--mode=anatomy --variants=floor", ("--variants", "floor")),
+        ("--mode=breaking_point --trace", ("--trace", "breaking_point")),
         ("--no_such_flag=1", ("no_such_flag",)),
         ("smoke", ("smoke", "--name=value")),
     ],
@@ -48,7 +54,7 @@ def test_unusable_flag(
     flag: str, words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output_dir = tmp_path / "results"
-    assert main([f"--output_dir={output_dir}", flag]) == 2
+    assert main([f"--output_dir={output_dir}", *flag.split()]) == 2
     said = capsys.readouterr()
     (line,) = said.err.strip().splitlines()
     assert all(word in line for word in words), line
