@@ -5,15 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from harness import record
 from harness.breaking_point import search
+from harness.case_lines import label, line
 from harness.cases import BREAKING_POINT, SWEEP, Case, Shape
 from harness.dry_run import predict_cases
 from harness.environment import describe_host
@@ -89,7 +88,7 @@ def _run_cases(cases: Sequence[Case], store: RunStore, console: Console) -> None
         references: dict[Shape, Path] = {}
 
         def measure(case: Case) -> dict[str, Any]:
-            progress.start(_label(case))
+            progress.start(label(case))
             try:
                 reference = _reference(case, references, scratch)
             except (RuntimeError, OSError) as error:
@@ -101,7 +100,7 @@ def _run_cases(cases: Sequence[Case], store: RunStore, console: Console) -> None
         for case in cases:
             for result in _records(case, measure, store):
                 store.append(result)
-                progress.record(_line(case, result), result["wall_s"] or 0.0)
+                progress.record(line(case, result), result["wall_s"] or 0.0)
             progress.finish()
 
 
@@ -131,45 +130,3 @@ def _reference(case: Case, references: dict[Shape, Path], scratch: str) -> Path:
         run_reference(case.shape, directory, case.measurement.timeout_s)
         references[case.shape] = directory
     return references[case.shape]
-
-
-def _label(case: Case) -> str:
-    return f"{case.framework} {_variant(case)} V={case.shape.vocab_size:,}"
-
-
-def _variant(case: Case) -> str:
-    """The variant with the options that were given it, shortly."""
-    shown = [f"{name}={value}" for name, value in case.options.items() if name != "strategy"]
-    return " ".join([case.variant, *shown])
-
-
-def _line(case: Case, result: dict[str, Any]) -> str:
-    """One finished case in one line."""
-    style = {record.OK: "green", record.OOM: "yellow", record.UNAVAILABLE: "bright_black"}
-    status = result["status"]
-    parts = [
-        f"[{style.get(status, 'red')}]{status:<11}[/]",
-        f"{case.framework:<5} {_variant(case):<9} N={result['batch_size'] * result['seq_len']:,} "
-        f"D={result['hidden_dim']:,} V={result['vocab_size']:,} {result['dtype']}",
-    ]
-    if result["timing"] and result["timing"]["step_s"]:
-        parts.append(f"step {median(result['timing']['step_s']) * 1e3:,.1f} ms")
-    if found := result["breaking_point"]:
-        parts.append(_ends(found))
-    if result["memory"]:
-        parts.append(f"workspace {result['memory']['workspace_bytes'] / 2**20:,.1f} MiB")
-    if result["error"]:
-        first_line = (result["error"]["message"].splitlines() or [""])[0]
-        asked = f" ({result['error']['allocation']})" if result["error"].get("allocation") else ""
-        parts.append(escape(f"{result['error']['type']}: {first_line[:160]}{asked}"))
-    return "  ".join(parts)
-
-
-def _ends(found: dict[str, Any]) -> str:
-    """Where a search ended, in words."""
-    ran, failed = found["largest_ran"], found["smallest_failed"]
-    parts = [
-        "none ran" if ran is None else f"{found['axis']} {ran:,} ran",
-        "none failed" if failed is None else f"{failed:,} did not",
-    ]
-    return ", ".join(parts)

@@ -18,6 +18,10 @@ ERROR_NOTE = (
     "error / tolerance: of the loss and the two gradients, each against float64, the error "
     "that comes closest to what it may be; above 1 the answer is wrong."
 )
+TRACE_NOTE = (
+    "Profiles of one step of each case are in traces/, a folder for each: PyTorch's for "
+    "chrome://tracing or Perfetto, JAX's for XProf."
+)
 
 
 def shared_conditions(rows: Sequence[Row]) -> str:

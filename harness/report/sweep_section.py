@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.report.columns import MEMORY, NUMBERS, OVERVIEW, TIME, shown_columns
 from harness.report.failures import failures
 from harness.report.measures import SWEEP, Record, of_mode, settle
-from harness.report.notes import ERROR_NOTE, measurement_notes, shared_conditions
+from harness.report.notes import ERROR_NOTE, TRACE_NOTE, measurement_notes, shared_conditions
 from harness.report.pictured import pictured_note
 from harness.report.plots import draw_plots
 from harness.report.rows import Row, make_rows
@@ -36,7 +36,12 @@ def sweep_tables(records: Sequence[Record]) -> Section:
         title=TITLE,
         lead=f"All rows: {shared_conditions(rows)}.",
         tables=(_table(rows, OVERVIEW, ""),),
-        notes=(*measurement_notes(rows), ERROR_NOTE, *pictured_note(by_conditions(settle(swept)))),
+        notes=(
+            *measurement_notes(rows),
+            ERROR_NOTE,
+            *pictured_note(by_conditions(settle(swept))),
+            *([TRACE_NOTE] if any(record.get("trace") for record in swept) else []),
+        ),
         failures=tuple(failures(rows)),
         details=tuple(_table(rows, name, title) for name, title in _DETAILS),
     )

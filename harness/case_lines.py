@@ -1,0 +1,56 @@
+"""A case in one line of the terminal: while it runs, and when it has ended."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from rich.markup import escape
+
+from harness import record
+from harness.cases import BREAKING_POINT, Case
+
+
+def label(case: Case) -> str:
+    size = f"V={case.shape.vocab_size:,}"
+    if case.mode == BREAKING_POINT:  # either may be what grows
+        size = f"N={case.shape.num_tokens:,} {size}"
+    return f"{case.framework} {_variant(case)} {size}"
+
+
+def _variant(case: Case) -> str:
+    """The variant with the options that were given it, shortly."""
+    shown = [f"{name}={value}" for name, value in case.options.items() if name != "strategy"]
+    return " ".join([case.variant, *shown])
+
+
+def line(case: Case, result: dict[str, Any]) -> str:
+    """One finished case in one line."""
+    style = {record.OK: "green", record.OOM: "yellow", record.UNAVAILABLE: "bright_black"}
+    status = result["status"]
+    parts = [
+        f"[{style.get(status, 'red')}]{status:<11}[/]",
+        f"{case.framework:<5} {_variant(case):<9} N={result['batch_size'] * result['seq_len']:,} "
+        f"D={result['hidden_dim']:,} V={result['vocab_size']:,} {result['dtype']}",
+    ]
+    if result["timing"] and result["timing"]["step_s"]:
+        parts.append(f"step {median(result['timing']['step_s']) * 1e3:,.1f} ms")
+    if found := result["breaking_point"]:
+        parts.append(_ends(found))
+    if result["memory"]:
+        parts.append(f"workspace {result['memory']['workspace_bytes'] / 2**20:,.1f} MiB")
+    if result["error"]:
+        first_line = (result["error"]["message"].splitlines() or [""])[0]
+        asked = f" ({result['error']['allocation']})" if result["error"].get("allocation") else ""
+        parts.append(escape(f"{result['error']['type']}: {first_line[:160]}{asked}"))
+    return "  ".join(parts)
+
+
+def _ends(found: dict[str, Any]) -> str:
+    """Where a search ended, in words."""
+    ran, failed = found["largest_ran"], found["smallest_failed"]
+    parts = [
+        "none ran" if ran is None else f"{found['axis']} {ran:,} ran",
+        "none failed" if failed is None else f"{failed:,} did not",
+    ]
+    return ", ".join(parts)
