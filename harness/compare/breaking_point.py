@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.breaking_point import TOLERANCE
 from harness.compare.change import Change, NotJudged, Pair, percent_of
-
-RESOLUTION_PERCENT = 5
 
 Found = Mapping[str, Any]
 
@@ -35,7 +34,7 @@ def judge_breaking_point(pair: Pair) -> Change | NotJudged | None:
 def _breaks_earlier(old: Found, new: Found) -> bool:
     if new["smallest_failed"] is None:
         return False
-    allowed = _largest_ran(old) * (1 - RESOLUTION_PERCENT / 100)
+    allowed = _largest_ran(old) * (1 - TOLERANCE)
     return new["smallest_failed"] < _largest_ran(old) and _largest_ran(new) < allowed
 
 
