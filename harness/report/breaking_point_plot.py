@@ -13,6 +13,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from harness.report.axes import GREY, new_figure
 from harness.report.formats import times
 from harness.report.limits import AXIS_TITLES, Limit, Search, over_standard
+from harness.report.measures import is_ok
+from harness.report.naming import status_words
 
 _BAR_INCHES = 0.42
 
@@ -46,13 +48,21 @@ def _draw(axes: Axes, limit: Limit, place: int, ratio: float | None) -> None:
             limit.smallest_failed, place, "x", color=limit.series.colour, markersize=7,
             markeredgewidth=2.2,
         )  # fmt: skip
-    words = f"{ran:,}" if limit.largest_ran else f"none ran: {limit.record['status']}"
-    if ratio is not None and limit.series.variant != "standard":
-        words += f"  ({times(ratio)} standard)"
     axes.annotate(
-        words, (max(ran, limit.smallest_failed or 0), place), xytext=(9, 0),
+        _words(limit, ratio), (max(ran, limit.smallest_failed or 0), place), xytext=(9, 0),
         textcoords="offset points", va="center", fontsize=8.5,
     )  # fmt: skip
+
+
+def _words(limit: Limit, ratio: float | None) -> str:
+    status = status_words(limit.record["status"])
+    if limit.largest_ran is None:
+        return f"none ran: {status}"
+    if not is_ok(limit.record):
+        return f"{limit.largest_ran:,}  (then stopped: {status})"
+    if ratio is None or limit.series.variant == "standard":
+        return f"{limit.largest_ran:,}"
+    return f"{limit.largest_ran:,}  ({times(ratio)} standard)"
 
 
 def _legend(limits: Sequence[Limit]) -> list[Patch | Line2D]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from harness.report.section import Plot, Section, TableText
 TITLE = "Breaking points"
 _NOTE = (
     "Found by doubling, then bisection to 5 %, each size in a process of its own under the "
-    "limit. x standard: over what the full-logits loss of the same framework reaches. The "
-    "allocation is the one that failed at the smallest size that did not run."
+    "limit. x standard: over what the full-logits loss of the same framework reaches, where "
+    "both searches came to their end. What failed is of the smallest size that did not run."
 )
 
 
@@ -24,7 +24,7 @@ def breaking_point_section(records: Sequence[Record], directory: Path) -> Sectio
     """From the searches alone; the pictures are written into `directory`."""
     found = _found(records)
     plots = [
-        _draw(limits, search, directory, f"_{index + 1}" if len(found) > 1 else "")
+        _draw(limits, search, directory, f"_{index + 1}" if len(found) > 1 else "", found.keys())
         for index, (search, limits) in enumerate(found.items())
     ]
     return replace(breaking_point_tables(records), plots=tuple(plots))
@@ -89,13 +89,20 @@ def _count(size: int | None) -> str:
     return MISSING if size is None else f"{size:,}"
 
 
-def _draw(limits: Sequence[Limit], search: Search, directory: Path, suffix: str) -> Plot:
+def _draw(
+    limits: Sequence[Limit],
+    search: Search,
+    directory: Path,
+    suffix: str,
+    among: Collection[Search],
+) -> Plot:
     from harness.report.axes import save
     from harness.report.breaking_point_plot import breaking_point_figure
 
     path = directory / f"breaking_point_{search.axis}{suffix}.png"
     save(breaking_point_figure(limits, search), path)
-    title = f"The largest {search.symbol} within {search.within}"
+    which = search.set_apart(among)
+    title = f"The largest {search.symbol} within {search.within}" + (f" ({which})" if which else "")
     return Plot(path, title, breaking_point_caption(limits, search))
 
 
