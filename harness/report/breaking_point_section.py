@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.report.formats import MISSING, ratio, times
 from harness.report.limits import Limit, Search, over_standard, searches
 from harness.report.measures import Record
-from harness.report.naming import framework_title, listed, status_words, variant_order
+from harness.report.naming import framework_title, listed, status_words
 from harness.report.section import Plot, Section, TableText
 
 TITLE = "Breaking points"
@@ -22,7 +22,7 @@ _NOTE = (
 
 def breaking_point_section(records: Sequence[Record], directory: Path) -> Section:
     """From the searches alone; the pictures are written into `directory`."""
-    found = _found(records)
+    found = searches(records)
     plots = [
         _draw(limits, search, directory, f"_{index + 1}" if len(found) > 1 else "", found.keys())
         for index, (search, limits) in enumerate(found.items())
@@ -32,7 +32,7 @@ def breaking_point_section(records: Sequence[Record], directory: Path) -> Sectio
 
 def breaking_point_tables(records: Sequence[Record]) -> Section:
     """The section without its pictures."""
-    found = _found(records)
+    found = searches(records)
     several = len(found) > 1
     return Section(
         title=TITLE,
@@ -42,16 +42,6 @@ def breaking_point_tables(records: Sequence[Record]) -> Section:
             for search, limits in found.items()
         ),
         notes=(_NOTE,) if found else (),
-    )
-
-
-def _found(records: Sequence[Record]) -> dict[Search, list[Limit]]:
-    return {search: _ordered(limits) for search, limits in searches(records).items()}
-
-
-def _ordered(limits: Sequence[Limit]) -> list[Limit]:
-    return sorted(
-        limits, key=lambda each: (variant_order(each.series.variant), each.series.framework)
     )
 
 

@@ -15,7 +15,7 @@ from harness.report.measures import (
     is_probe,
     of_mode,
 )
-from harness.report.naming import describe, set_apart, status_words
+from harness.report.naming import describe, set_apart, status_words, variant_order
 from harness.report.series import Series, make_series
 
 AXIS_TITLES = {"vocab_size": "vocabulary size V", "num_tokens": "number of tokens N"}
@@ -85,12 +85,15 @@ class Search:
 
 
 def searches(records: Sequence[Record]) -> dict[Search, list[Limit]]:
-    """By what they have in common, standard first."""
+    """By what they have in common, those of a variant together, standard first."""
     found = [record for record in of_mode(records, BREAKING_POINT) if not is_probe(record)]
     groups: dict[Search, list[Record]] = {}
     for record in found:
         groups.setdefault(_search(record), []).append(record)
-    return {search: [_limit(record, group) for record in group] for search, group in groups.items()}
+    return {
+        search: sorted((_limit(record, group) for record in group), key=_place)
+        for search, group in groups.items()
+    }
 
 
 def _search(record: Record) -> Search:
@@ -107,6 +110,10 @@ def _limit(record: Record, group: Sequence[Record]) -> Limit:
     return Limit(
         record, series, found["largest_ran"], found["smallest_failed"], len(found["tried"])
     )
+
+
+def _place(limit: Limit) -> tuple[tuple[int, str], str]:
+    return variant_order(limit.series.variant), limit.series.framework
 
 
 def over_standard(limit: Limit, limits: Sequence[Limit]) -> float | None:
