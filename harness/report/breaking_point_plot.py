@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from harness.report.axes import GREY, new_figure
+from harness.report.axes import GREY, name_bars, new_figure
 from harness.report.formats import times
 from harness.report.limits import AXIS_TITLES, Limit, Search, over_standard
 from harness.report.measures import is_ok
@@ -26,14 +26,12 @@ def breaking_point_figure(limits: Sequence[Limit], search: Search) -> Figure:
     figure.set_size_inches(9.0, 2.4 + _BAR_INCHES * len(limits))
     for place, limit in enumerate(limits):
         _draw(axes, limit, place, over_standard(limit, limits))
-    axes.set_ylim(len(limits) - 0.4, -0.6)
-    axes.set_yticks(range(len(limits)), [limit.series.title for limit in limits])
+    name_bars(axes, [limit.series.title for limit in limits])
     reached = [size for each in limits for size in (each.largest_ran, each.smallest_failed) if size]
     axes.set_xlim(0, max(reached, default=1) * 1.32)
     axes.set_xlabel(AXIS_TITLES[search.axis])
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
-    axes.grid(False, axis="y")
     figure.legend(
         handles=_legend(limits), loc="outside lower left", ncols=4, frameon=False, fontsize=8.5
     )

@@ -269,3 +269,12 @@ def test_ticks_are_round_sizes(make_anatomy):
     ticks = [label.get_text() for label in axes.get_xticklabels()]
     assert len(ticks) >= 4
     assert all(re.fullmatch(r"0|[\d.]+ GiB", tick) for tick in ticks), ticks
+
+
+def test_long_names_leave_room_and_are_not_cut_off(make_anatomy):
+    steps = steps_of([make_anatomy("torch", "a_very_long_name_" * 4)])
+    for figure in (peak_figure(steps, ""), timeline_figure(steps, "")):
+        figure.draw_without_rendering()
+        (axes,), (legend,) = figure.axes, figure.legends
+        assert axes.get_window_extent().width > figure.bbox.width / 2
+        assert legend.get_window_extent().x1 <= figure.bbox.x1
