@@ -72,9 +72,8 @@ class Search:
     def set_apart(self, among: Collection[Search]) -> str:
         """Of that what others with this axis do not share, less the limit."""
         alike = [other for other in among if other.axis == self.axis]
-        unlimited = [replace(other.held, memory_limit_gib=None) for other in alike]
         parts = [
-            set_apart(replace(self.held, memory_limit_gib=None), unlimited),
+            set_apart(replace(self.held, memory_limit_gib=None), [other.held for other in alike]),
             *(self._vocabulary if len({other.vocab_size for other in alike}) > 1 else []),
         ]
         return ", ".join(filter(None, parts))

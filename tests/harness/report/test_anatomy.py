@@ -252,7 +252,7 @@ def test_a_line_for_each_step_and_a_mark_where_its_backward_begins(anatomies):
     assert [line.get_drawstyle() for line in lines] == ["steps-post"] * len(steps)
     for line, step in zip(lines, steps, strict=True):
         assert line.get_color() == step.series.colour
-        assert max(line.get_ydata()) == step.most_bytes
+        assert max(line.get_ydata()) == step.peak_bytes - step.total(INPUT)
         assert line.get_xdata()[-1] == step.step_s
     marked = [step for step in steps if step.backward_s is not None]
     assert [step.series.variant for step in marked] == ["standard", "standard"]

@@ -51,10 +51,13 @@ def test_no_section_shows_the_records_of_another_mode(by_mode, mode, tmp_path):
     own, everything = mixed(by_mode, [mode]), mixed(by_mode, TITLES)
     assert not TABLES[mode](own).is_empty
     assert TABLES[mode](everything) == TABLES[mode](own)
+    assert SECTIONS[mode](everything, tmp_path) == SECTIONS[mode](own, tmp_path)
+
+
+@pytest.mark.parametrize("mode", TITLES)
+def test_records_of_other_modes_alone_are_no_section(by_mode, mode, tmp_path):
     others = mixed(by_mode, [other for other in TITLES if other != mode])
-    section = SECTIONS[mode](others, tmp_path)
-    assert section.is_empty
-    assert not section.plots
+    assert SECTIONS[mode](others, tmp_path).is_empty
     assert not list(tmp_path.iterdir())
 
 
