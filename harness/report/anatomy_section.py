@@ -164,7 +164,7 @@ def peak_caption(steps: Sequence[Dissected]) -> str:
             ]
             what = f"{len(alike)} x " if len(alike) > 1 else ""
             clause += f" ({what}{size(largest.size_bytes)}: {listed([p.name for p in alike])})"
-        if unused := step.total(UNUSED):
+        if (unused := step.total(UNUSED)) >= 0.01 * step.peak_bytes:
             clause += f" and {size(unused)} not in use just then"
         if step.total(GRADIENT) < 0.01 * step.peak_bytes:
             clause += ", before a gradient is there"

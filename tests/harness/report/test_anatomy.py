@@ -169,9 +169,13 @@ def tile(name, mebibytes=64):
             "PyTorch standard holds 98 MiB, 64 MiB of it workspace (64 MiB: exp) and 2 MiB not in "
             "use just then.",
         ),
+        (
+            [WEIGHT, GRADIENTS, tile("exp"), Buffer(kind=UNUSED, name="idle", size_bytes=596)],
+            "PyTorch standard holds 96 MiB, 64 MiB of it workspace (64 MiB: exp).",
+        ),
         ([WEIGHT, GRADIENTS], "PyTorch standard holds 32 MiB, 0 B of it workspace."),
     ],
-    ids=["alike", "with gradients", "unused", "no workspace"],
+    ids=["alike", "with gradients", "unused", "next to nothing unused", "no workspace"],
 )
 def test_peak_caption(make_anatomy, buffers, caption):
     assert peak_caption(steps_of([make_anatomy(buffers=buffers)])) == caption
