@@ -25,19 +25,23 @@ def show_dry_run(console: Console, cases: Sequence[Case]) -> int:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     predictions = predict_cases(cases)
-    for case, (prediction, seconds) in zip(cases, predictions, strict=True):
-        style = "yellow" if not prediction.fits else ""
+    notes = [
+        _note(case, prediction) for case, (prediction, _) in zip(cases, predictions, strict=True)
+    ]
+    for case, (prediction, seconds), note in zip(cases, predictions, notes, strict=True):
+        style = "yellow" if note == _TOO_LARGE else ""
         peak = "?" if prediction.peak_bytes is None else f"{prediction.peak_bytes / 2**20:,.0f}"
         limit = f"{prediction.limit_bytes / 2**20:,.0f}"
-        cells = (case.case_id, peak, limit, in_words(seconds), _note(case, prediction))
+        cells = (case.case_id, peak, limit, in_words(seconds), note)
         table.add_row(*(Text(cell, style=style) for cell in cells))
     # A name that is cut off names nothing: wider than the terminal, if need be.
     needed = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
     wide = Console(file=console.file, highlight=False, width=max(console.width, needed))
     wide.print(table)
-    too_large = sum(not prediction.fits for prediction, _ in predictions)
+    too_large = notes.count(_TOO_LARGE)
+    noun = "case" if len(cases) == 1 else "cases"
     parts = [
-        f"{len(cases)} cases, {in_words(sum(seconds for _, seconds in predictions))} in all",
+        f"{len(cases)} {noun}, {in_words(sum(seconds for _, seconds in predictions))} in all",
         *([f"{too_large} {_TOO_LARGE}"] if too_large else []),
         "nothing was run",
     ]
@@ -47,15 +51,10 @@ def show_dry_run(console: Console, cases: Sequence[Case]) -> int:
 
 def predict_cases(cases: Sequence[Case]) -> list[tuple[Prediction, float]]:
     """For each case what it needs, and its seconds with those of the reference of its shape."""
-    speeds = {
-        key: flops_per_s(*key)
-        for key in {(case.measurement.device, case.shape.dtype) for case in cases}
-    }
     known: set[Shape] = set()
     found = []
     for case in cases:
-        speed = speeds[case.measurement.device, case.shape.dtype]
-        prediction = predict_case(case, speed)
+        prediction = predict_case(case, flops_per_s(case.measurement.device, case.shape.dtype))
         seconds = prediction.seconds
         needs_answer = case.mode == SWEEP and case.is_loss and not is_unavailable(case)
         if needs_answer and case.shape not in known:
@@ -79,5 +78,5 @@ def _note(case: Case, prediction: Prediction) -> str:
         if prediction.peak_bytes is None:
             return "nothing is known of its memory"
         fitting = prediction.largest_fitting
-        return "will end below the start" if fitting is None else f"will end at {fitting:,}"
+        return _TOO_LARGE if fitting is None else f"will end at {fitting:,}"
     return "" if prediction.fits else _TOO_LARGE

@@ -6,14 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from harness.dry_run import in_words
 
 
 class CaseProgress:
@@ -24,8 +19,10 @@ class CaseProgress:
         self._expected_s = expected_s
         self._finished = 0
         self._spent_s = 0.0
-        total = sum(expected_s)
-        self._task: TaskID = progress.add_task("starting", total=total, cases=self._cases)
+        self._started_s = progress.get_time()
+        self._task: TaskID = progress.add_task(
+            "starting", total=sum(expected_s), cases=self._cases, left=self._left(0.0)
+        )
 
     def start(self, description: str) -> None:
         self._progress.update(self._task, description=description)
@@ -46,8 +43,20 @@ class CaseProgress:
         return f"{self._finished}/{len(self._expected_s)}"
 
     def _show(self) -> None:
-        completed = sum(self._expected_s[: self._finished]) + self._spent_s
-        self._progress.update(self._task, completed=completed, cases=self._cases)
+        completed_s = sum(self._expected_s[: self._finished]) + self._spent_s
+        left = self._left(completed_s)
+        self._progress.update(self._task, completed=completed_s, cases=self._cases, left=left)
+
+    def _left(self, completed_s: float) -> str:
+        """The expected time of what is to come, at the pace of what is done.
+
+        Not rich's: its pace is of the last half minute, and a case may take longer.
+        """
+        if self._finished == len(self._expected_s):
+            return ""
+        elapsed_s = self._progress.get_time() - self._started_s
+        pace = elapsed_s / completed_s if completed_s else 1.0
+        return f"about {in_words(pace * (sum(self._expected_s) - completed_s))} left"
 
 
 @contextmanager
@@ -57,8 +66,7 @@ def case_progress(console: Console, expected_s: Sequence[float]) -> Iterator[Cas
         BarColumn(),
         TextColumn("{task.fields[cases]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
     )
     with Progress(*columns, console=console) as progress:
         yield CaseProgress(progress, expected_s)

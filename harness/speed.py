@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 
 import numpy as np
 
@@ -13,6 +14,7 @@ _GPU_FLOPS_PER_S = 40e12
 _GPU_NARROW_FLOPS_PER_S = 400e12
 
 
+@cache
 def flops_per_s(device: str, dtype: str) -> float:
     """Of a large matmul, about: NumPy's own on a CPU, a guess on a GPU."""
     is_narrow = dtype in ("float16", "bfloat16")

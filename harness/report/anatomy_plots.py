@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from harness.report.axes import GREY, new_figure
+from harness.report.axes import GREY, add_legend, name_bars, new_figure
 from harness.report.dissected import GRADIENT, INPUT, MEANINGS, UNUSED, Dissected, Part
 from harness.report.formats import MIB, duration, size
 
@@ -31,11 +31,9 @@ def peak_figure(steps: Sequence[Dissected], subtitle: str) -> Figure:
     widest = max(step.peak_bytes for step in steps)
     for place, step in enumerate(steps):
         _draw_bar(axes, step, place, widest)
-    axes.set_ylim(len(steps) - 0.4, -0.6)
-    axes.set_yticks(range(len(steps)), [step.title for step in steps])
+    name_bars(axes, [step.title for step in steps])
     axes.set_xlim(0, widest * 1.1)
     axes.set_xlabel("bytes at the peak of one step, inputs included")
-    axes.grid(False, axis="y")
     _byte_ticks(axes, "x")
     figure.legend(
         handles=_kinds(steps), loc="outside lower left", ncols=4, frameon=False, fontsize=8.5
@@ -113,10 +111,7 @@ def timeline_figure(steps: Sequence[Dissected], subtitle: str) -> Figure:
         FuncFormatter(lambda seconds, _: duration(seconds) if seconds else "0")
     )
     _byte_ticks(axes, "y")
-    figure.legend(
-        handles=_lines(steps), loc="outside lower left", ncols=3, frameon=False, fontsize=8.5,
-        handlelength=3.2,
-    )  # fmt: skip
+    add_legend(figure, _lines(steps))
     return figure
 
 

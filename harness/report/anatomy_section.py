@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
 from harness.report.dissected import (
-    ANATOMY,
     GRADIENT,
     INPUT,
     UNUSED,
@@ -21,8 +20,8 @@ from harness.report.dissected import (
 )
 from harness.report.failures import failures
 from harness.report.formats import MISSING, mebibytes, size, times
-from harness.report.measures import Record, of_mode
-from harness.report.naming import describe, framework_title, listed
+from harness.report.measures import ANATOMY, Record, of_mode
+from harness.report.naming import framework_title, listed
 from harness.report.rows import make_rows
 from harness.report.section import Plot, Section, TableText
 
@@ -38,7 +37,9 @@ def anatomy_section(records: Sequence[Record], directory: Path) -> Section:
     plots = [
         plot
         for index, (shape, steps) in enumerate(shapes.items())
-        for plot in _draw(steps, shape, directory, f"_{index + 1}" if len(shapes) > 1 else "")
+        for plot in _draw(
+            steps, shape, directory, f"_{index + 1}" if len(shapes) > 1 else "", shapes.keys()
+        )
     ]
     return replace(anatomy_tables(records), plots=tuple(plots))
 
@@ -49,32 +50,24 @@ def anatomy_tables(records: Sequence[Record]) -> Section:
     several = len(shapes) > 1
     return Section(
         title=TITLE,
-        lead=f"One step: {'; '.join(map(_described, shapes))}." if shapes else "",
+        lead=_lead(list(shapes)),
         tables=tuple(
-            _table(steps, _described(shape) if several else "") for shape, steps in shapes.items()
-        )
-        or _only_failures(records),
+            _table(steps, shape.described if several else "") for shape, steps in shapes.items()
+        ),
         notes=tuple(_notes(records)),
         failures=tuple(failures(make_rows(of_mode(records, ANATOMY)))),
     )
 
 
-def _described(shape: Shape) -> str:
-    return f"{describe(shape.conditions)}, V = {shape.vocab_size}"
-
-
-def _only_failures(records: Sequence[Record]) -> tuple[TableText, ...]:
-    """Where nothing could be taken apart, a section must still say so."""
-    if not of_mode(records, ANATOMY):
-        return ()
-    return (
-        TableText(title="", headers=("no step could be taken apart",), numeric=(False,), rows=()),
-    )
+def _lead(shapes: Sequence[Shape]) -> str:
+    if not shapes:
+        return "No step could be taken apart."
+    return f"One step: {'; '.join(shape.described for shape in shapes)}."
 
 
 def _table(steps: Sequence[Dissected], title: str) -> TableText:
     """For each variant the largest buffers of each framework, in columns side by side."""
-    frameworks = sorted({step.series.framework for step in steps}, reverse=True)
+    frameworks = sorted({step.series.framework for step in steps})
     labels = list(dict.fromkeys(step.series.label for step in steps))
     rows: list[tuple[str, ...]] = []
     starts: list[bool] = []
@@ -134,11 +127,17 @@ def _notes(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _draw(steps: Sequence[Dissected], shape: Shape, directory: Path, suffix: str) -> list[Plot]:
+def _draw(
+    steps: Sequence[Dissected],
+    shape: Shape,
+    directory: Path,
+    suffix: str,
+    among: Collection[Shape],
+) -> list[Plot]:
     from harness.report.anatomy_plots import peak_figure, timeline_figure
     from harness.report.axes import save
 
-    subtitle = _described(shape)
+    which = shape.set_apart(among)
     drawings = (
         ("anatomy_peak", "What is alive at the peak", peak_figure, peak_caption),
         ("anatomy_timeline", "Memory over one step", timeline_figure, timeline_caption),
@@ -146,8 +145,8 @@ def _draw(steps: Sequence[Dissected], shape: Shape, directory: Path, suffix: str
     plots = []
     for name, title, figure, caption in drawings:
         path = directory / f"{name}{suffix}.png"
-        save(figure(steps, subtitle), path)
-        plots.append(Plot(path, title, caption(steps)))
+        save(figure(steps, shape.described), path)
+        plots.append(Plot(path, f"{title} ({which})" if which else title, caption(steps)))
     return plots
 
 
@@ -165,7 +164,7 @@ def peak_caption(steps: Sequence[Dissected]) -> str:
             ]
             what = f"{len(alike)} x " if len(alike) > 1 else ""
             clause += f" ({what}{size(largest.size_bytes)}: {listed([p.name for p in alike])})"
-        if unused := step.total(UNUSED):
+        if (unused := step.total(UNUSED)) >= 0.01 * step.peak_bytes:
             clause += f" and {size(unused)} not in use just then"
         if step.total(GRADIENT) < 0.01 * step.peak_bytes:
             clause += ", before a gradient is there"
@@ -177,25 +176,22 @@ def timeline_caption(steps: Sequence[Dissected]) -> str:
     """How high each line gets, and when."""
     clauses = []
     for step in steps:
-        second, alive = max(step.timeline, key=lambda moment: moment[1])
+        # When it gets there: on a plateau the very highest moment may be the last.
+        second = next(at for at, alive in step.timeline if alive >= 0.99 * step.most_bytes)
         where = "in the forward pass"
         if step.backward_s is not None and second >= step.backward_s:
             where = "in the backward pass"
         clauses.append(
-            f"{step.title} is highest {where}, {size(alive)} beyond the inputs "
+            f"{step.title} is highest {where}, {size(step.most_bytes)} beyond the inputs "
             f"after {second / step.step_s:.0%} of its time"
         )
     standards = {s.series.framework: s for s in steps if s.series.variant == "standard"}
     lower = [
-        f"{times(_most(standards[step.series.framework]) / _most(step))} in "
-        f"{framework_title(step.series.framework)}"
+        f"{times(factor)} in {framework_title(step.series.framework)}"
         for step in steps
         if step.series.variant == "chunked" and step.series.framework in standards
+        if (factor := standards[step.series.framework].most_bytes / max(step.most_bytes, 1)) > 1
     ]
     if lower:
         clauses.append(f"chunked stays lower than standard by {listed(lower)}")
     return "; ".join(clauses) + "."
-
-
-def _most(step: Dissected) -> int:
-    return max(max(alive for _, alive in step.timeline), 1)

@@ -6,6 +6,7 @@ The object API alone: no pyplot, so no global state and no display.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ OUT_OF_MEMORY = "out of memory"
 _LEGEND_CHARACTERS = 115
 _HANDLE_CHARACTERS = 10
 _USUAL_ROWS = 3
+_BAR_CHARACTERS = 28
 _ROW_INCHES = 0.17
 
 
@@ -87,6 +89,13 @@ def _legend_columns(labels: Sequence[str]) -> int:
 
 def _legend_rank(label: str) -> int:
     return 2 if label.endswith(OUT_OF_MEMORY) else 1 if label.endswith(LOWER_BOUND) else 0
+
+
+def name_bars(axes: Axes, titles: Sequence[str]) -> None:
+    """Beside bars that lie one below the other, from the top; long names in several lines."""
+    axes.set_ylim(len(titles) - 0.4, -0.6)
+    axes.set_yticks(range(len(titles)), [textwrap.fill(title, _BAR_CHARACTERS) for title in titles])
+    axes.grid(False, axis="y")
 
 
 def vocabulary_axis(axes: Axes, sizes: Sequence[int]) -> None:

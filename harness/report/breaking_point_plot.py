@@ -10,9 +10,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from harness.report.axes import GREY, new_figure
+from harness.report.axes import GREY, name_bars, new_figure
 from harness.report.formats import times
 from harness.report.limits import AXIS_TITLES, Limit, Search, over_standard
+from harness.report.measures import is_ok
+from harness.report.naming import status_words
 
 _BAR_INCHES = 0.42
 
@@ -24,14 +26,12 @@ def breaking_point_figure(limits: Sequence[Limit], search: Search) -> Figure:
     figure.set_size_inches(9.0, 2.4 + _BAR_INCHES * len(limits))
     for place, limit in enumerate(limits):
         _draw(axes, limit, place, over_standard(limit, limits))
-    axes.set_ylim(len(limits) - 0.4, -0.6)
-    axes.set_yticks(range(len(limits)), [limit.series.title for limit in limits])
+    name_bars(axes, [limit.series.title for limit in limits])
     reached = [size for each in limits for size in (each.largest_ran, each.smallest_failed) if size]
     axes.set_xlim(0, max(reached, default=1) * 1.32)
     axes.set_xlabel(AXIS_TITLES[search.axis])
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
-    axes.grid(False, axis="y")
     figure.legend(
         handles=_legend(limits), loc="outside lower left", ncols=4, frameon=False, fontsize=8.5
     )
@@ -46,13 +46,21 @@ def _draw(axes: Axes, limit: Limit, place: int, ratio: float | None) -> None:
             limit.smallest_failed, place, "x", color=limit.series.colour, markersize=7,
             markeredgewidth=2.2,
         )  # fmt: skip
-    words = f"{ran:,}" if limit.largest_ran else f"none ran: {limit.record['status']}"
-    if ratio is not None and limit.series.variant != "standard":
-        words += f"  ({times(ratio)} standard)"
     axes.annotate(
-        words, (max(ran, limit.smallest_failed or 0), place), xytext=(9, 0),
+        _words(limit, ratio), (max(ran, limit.smallest_failed or 0), place), xytext=(9, 0),
         textcoords="offset points", va="center", fontsize=8.5,
     )  # fmt: skip
+
+
+def _words(limit: Limit, ratio: float | None) -> str:
+    status = status_words(limit.record["status"])
+    if limit.largest_ran is None:
+        return f"none ran: {status}"
+    if not is_ok(limit.record):
+        return f"{limit.largest_ran:,}  (then stopped: {status})"
+    if ratio is None or limit.series.variant == "standard":
+        return f"{limit.largest_ran:,}"
+    return f"{limit.largest_ran:,}  ({times(ratio)} standard)"
 
 
 def _legend(limits: Sequence[Limit]) -> list[Patch | Line2D]:

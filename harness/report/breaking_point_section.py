@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness.report.formats import MISSING, ratio, times
 from harness.report.limits import Limit, Search, over_standard, searches
 from harness.report.measures import Record
-from harness.report.naming import framework_title, listed, status_words, variant_order
+from harness.report.naming import framework_title, listed, status_words
 from harness.report.section import Plot, Section, TableText
 
 TITLE = "Breaking points"
 _NOTE = (
     "Found by doubling, then bisection to 5 %, each size in a process of its own under the "
-    "limit. x standard: over what the full-logits loss of the same framework reaches. The "
-    "allocation is the one that failed at the smallest size that did not run."
+    "limit. x standard: over what the full-logits loss of the same framework reaches, where "
+    "both searches came to their end. What failed is of the smallest size that did not run."
 )
 
 
 def breaking_point_section(records: Sequence[Record], directory: Path) -> Section:
     """From the searches alone; the pictures are written into `directory`."""
-    found = _found(records)
+    found = searches(records)
     plots = [
-        _draw(limits, search, directory, f"_{index + 1}" if len(found) > 1 else "")
+        _draw(limits, search, directory, f"_{index + 1}" if len(found) > 1 else "", found.keys())
         for index, (search, limits) in enumerate(found.items())
     ]
     return replace(breaking_point_tables(records), plots=tuple(plots))
@@ -32,7 +32,7 @@ def breaking_point_section(records: Sequence[Record], directory: Path) -> Sectio
 
 def breaking_point_tables(records: Sequence[Record]) -> Section:
     """The section without its pictures."""
-    found = _found(records)
+    found = searches(records)
     several = len(found) > 1
     return Section(
         title=TITLE,
@@ -42,16 +42,6 @@ def breaking_point_tables(records: Sequence[Record]) -> Section:
             for search, limits in found.items()
         ),
         notes=(_NOTE,) if found else (),
-    )
-
-
-def _found(records: Sequence[Record]) -> dict[Search, list[Limit]]:
-    return {search: _ordered(limits) for search, limits in searches(records).items()}
-
-
-def _ordered(limits: Sequence[Limit]) -> list[Limit]:
-    return sorted(
-        limits, key=lambda each: (variant_order(each.series.variant), each.series.framework)
     )
 
 
@@ -89,13 +79,20 @@ def _count(size: int | None) -> str:
     return MISSING if size is None else f"{size:,}"
 
 
-def _draw(limits: Sequence[Limit], search: Search, directory: Path, suffix: str) -> Plot:
+def _draw(
+    limits: Sequence[Limit],
+    search: Search,
+    directory: Path,
+    suffix: str,
+    among: Collection[Search],
+) -> Plot:
     from harness.report.axes import save
     from harness.report.breaking_point_plot import breaking_point_figure
 
     path = directory / f"breaking_point_{search.axis}{suffix}.png"
     save(breaking_point_figure(limits, search), path)
-    title = f"The largest {search.symbol} within {search.within}"
+    which = search.set_apart(among)
+    title = f"The largest {search.symbol} within {search.within}" + (f" ({which})" if which else "")
     return Plot(path, title, breaking_point_caption(limits, search))
 
 

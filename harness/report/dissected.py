@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from harness.report.measures import Conditions, Record, conditions, figure, is_ok, of_mode
+from harness.report.measures import (
+    ANATOMY,
+    Conditions,
+    Record,
+    conditions,
+    figure,
+    is_ok,
+    of_mode,
+)
+from harness.report.naming import describe, set_apart
 from harness.report.series import Series, make_series
-
-ANATOMY = "anatomy"
 
 INPUT, GRADIENT, WORKSPACE, UNUSED = "input", "gradient", "workspace", "unused"
 MEANINGS = {
@@ -47,6 +54,11 @@ class Dissected:
     def title(self) -> str:
         return self.series.title
 
+    @property
+    def most_bytes(self) -> int:
+        """Alive at once beyond the inputs."""
+        return max(alive for _, alive in self.timeline)
+
     def total(self, kind: str) -> int:
         return sum(part.size_bytes for part in self.parts if part.kind == kind)
 
@@ -63,6 +75,22 @@ class Shape:
 
     conditions: Conditions
     vocab_size: int
+
+    @property
+    def described(self) -> str:
+        return f"{describe(self.conditions)}, {self._vocabulary}"
+
+    def set_apart(self, among: Collection[Shape]) -> str:
+        """Of its description what the others do not share."""
+        parts = [
+            set_apart(self.conditions, [other.conditions for other in among]),
+            *([self._vocabulary] if len({other.vocab_size for other in among}) > 1 else []),
+        ]
+        return ", ".join(filter(None, parts))
+
+    @property
+    def _vocabulary(self) -> str:
+        return f"V = {self.vocab_size}"
 
 
 def dissected(records: Sequence[Record]) -> dict[Shape, list[Dissected]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.report.formats import MISSING
-from harness.report.measures import Record
+from harness.report.measures import Record, is_probe
 from harness.report.naming import framework_title, listed, status_words
 from harness.report.run import Run
 from harness.report.section import TableText
@@ -70,11 +70,13 @@ def environment_table(runs: Sequence[Run]) -> TableText:
 
 
 def case_counts(records: Sequence[Record]) -> str:
-    """E.g. "18 cases: 17 ok, 1 out of memory"."""
-    counts = Counter(status_words(record["status"]) for record in records)
+    """E.g. "18 cases: 17 ok, 1 out of memory"; a size that a search tried is no case."""
+    cases = [record for record in records if not is_probe(record)]
+    counts = Counter(status_words(record["status"]) for record in cases)
     parts = [f"{count} {words}" for words, count in counts.most_common()]
-    noun = "case" if len(records) == 1 else "cases"
-    return f"{len(records)} {noun}: {', '.join(parts)}" if parts else "none"
+    noun = "case" if len(cases) == 1 else "cases"
+    tried = f" ({len(records) - len(cases)} sizes tried)" if len(cases) < len(records) else ""
+    return (f"{len(cases)} {noun}: {', '.join(parts)}" if parts else "none") + tried
 
 
 def _versions(environments: Sequence[Any], name: str) -> str:

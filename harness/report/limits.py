@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from harness.report.formats import size
-from harness.report.measures import Conditions, Record, conditions, of_mode
-from harness.report.naming import describe, status_words
+from harness.report.formats import count
+from harness.report.measures import (
+    BREAKING_POINT,
+    Conditions,
+    Record,
+    conditions,
+    is_ok,
+    is_probe,
+    of_mode,
+)
+from harness.report.naming import describe, set_apart, status_words, variant_order
 from harness.report.series import Series, make_series
 
-BREAKING_POINT = "breaking_point"
 AXIS_TITLES = {"vocab_size": "vocabulary size V", "num_tokens": "number of tokens N"}
 _SYMBOLS = {"vocab_size": "V", "num_tokens": "N"}
 
@@ -43,6 +50,7 @@ class Search:
     """What the searches of one picture have in common."""
 
     held: Conditions
+    """Without tokens where those are what grows."""
     axis: str
     vocab_size: int | None
     """None where that is what grows."""
@@ -55,24 +63,36 @@ class Search:
     def within(self) -> str:
         """What bounded it, in words."""
         limit = self.held.memory_limit_gib
-        return "the device's memory" if limit is None else size(limit * 2**30)
+        return "the device's memory" if limit is None else f"{count(limit)} GiB"
 
     @property
     def described(self) -> str:
-        fixed = describe(self.held)
-        if self.axis == "num_tokens":
-            fixed = fixed.partition(", ")[2]  # the tokens are what grows
-            return f"{fixed}, V = {self.vocab_size}"
-        return fixed
+        return ", ".join([describe(self.held), *self._vocabulary])
+
+    def set_apart(self, among: Collection[Search]) -> str:
+        """Of that what others with this axis do not share, less the limit."""
+        alike = [other for other in among if other.axis == self.axis]
+        parts = [
+            set_apart(replace(self.held, memory_limit_gib=None), [other.held for other in alike]),
+            *(self._vocabulary if len({other.vocab_size for other in alike}) > 1 else []),
+        ]
+        return ", ".join(filter(None, parts))
+
+    @property
+    def _vocabulary(self) -> list[str]:
+        return [] if self.vocab_size is None else [f"V = {self.vocab_size}"]
 
 
 def searches(records: Sequence[Record]) -> dict[Search, list[Limit]]:
-    """By what they have in common, standard first."""
-    found = [record for record in of_mode(records, BREAKING_POINT) if record["breaking_point"]]
+    """By what they have in common, those of a variant together, standard first."""
+    found = [record for record in of_mode(records, BREAKING_POINT) if not is_probe(record)]
     groups: dict[Search, list[Record]] = {}
     for record in found:
         groups.setdefault(_search(record), []).append(record)
-    return {search: [_limit(record, group) for record in group] for search, group in groups.items()}
+    return {
+        search: sorted((_limit(record, group) for record in group), key=_place)
+        for search, group in groups.items()
+    }
 
 
 def _search(record: Record) -> Search:
@@ -91,10 +111,19 @@ def _limit(record: Record, group: Sequence[Record]) -> Limit:
     )
 
 
+def _place(limit: Limit) -> tuple[tuple[int, str], str]:
+    return variant_order(limit.series.variant), limit.series.framework
+
+
 def over_standard(limit: Limit, limits: Sequence[Limit]) -> float | None:
-    """How many times the size that the standard of the same framework reaches."""
+    """How many times the size that the standard of the same framework reaches.
+
+    None where either search was cut short: it might have got farther.
+    """
     for other in limits:
         if other.series.variant == "standard" and other.series.framework == limit.series.framework:
+            if not (is_ok(limit.record) and is_ok(other.record)):
+                return None
             if limit.largest_ran is None or not other.largest_ran:
                 return None
             return limit.largest_ran / other.largest_ran

@@ -16,6 +16,8 @@ from typing import Any
 Record = Mapping[str, Any]
 
 SWEEP = "sweep"
+ANATOMY = "anatomy"
+BREAKING_POINT = "breaking_point"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ class GroupKey:
 def of_mode(records: Sequence[Record], mode: str) -> list[Record]:
     """Those of a sweep, an anatomy, ...; records older than modes are of a sweep."""
     return [record for record in records if (record.get("mode") or SWEEP) == mode]
+
+
+def is_probe(record: Record) -> bool:
+    """Whether it is one of the sizes that a search for a breaking point has tried."""
+    return record.get("mode") == BREAKING_POINT and not record.get("breaking_point")
 
 
 def conditions(record: Record) -> Conditions:

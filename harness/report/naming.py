@@ -80,7 +80,7 @@ def set_apart(conditions: Conditions, among: Iterable[Conditions]) -> str:
 def _parts(conditions: Conditions) -> list[str]:
     parts = [
         *([f"run {conditions.run}"] if conditions.run else []),
-        f"N = {conditions.tokens} tokens ({conditions.batch_size} x {conditions.seq_len})",
+        *([_tokens(conditions)] if conditions.tokens else []),
         f"D = {conditions.hidden_dim}",
         conditions.dtype,
         "device unknown" if conditions.device is None else conditions.device.upper(),
@@ -90,6 +90,10 @@ def _parts(conditions: Conditions) -> list[str]:
     if conditions.memory_limit_gib is not None:
         parts.append(f"memory limit {count(conditions.memory_limit_gib)} GiB")
     return parts
+
+
+def _tokens(conditions: Conditions) -> str:
+    return f"N = {conditions.tokens} tokens ({conditions.batch_size} x {conditions.seq_len})"
 
 
 def vocabulary_labels(sizes: Sequence[int]) -> tuple[list[str], str]:

@@ -46,7 +46,7 @@ class Plot:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """In the order in which a page shows it; a section without tables is left out."""
+    """In the order in which a page shows it; a section that would show nothing is left out."""
 
     title: str
     lead: str
@@ -60,4 +60,4 @@ class Section:
 
     @property
     def is_empty(self) -> bool:
-        return not self.tables
+        return not (self.tables or self.failures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich import box
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -12,7 +13,7 @@ from harness.report.anatomy_section import anatomy_tables
 from harness.report.breaking_point_section import breaking_point_tables
 from harness.report.columns import Column, shown_columns
 from harness.report.failures import failures
-from harness.report.measures import SWEEP, Record, of_mode
+from harness.report.measures import SWEEP, Record, of_mode, settle
 from harness.report.notes import measurement_notes, shared_conditions
 from harness.report.rows import Row, make_rows
 from harness.report.section import Section, TableText
@@ -23,10 +24,10 @@ _OTHER_STATUS_STYLE = "bold red"
 
 def closing_tables(records: Sequence[Record]) -> list[Table]:
     """One for each kind of records among those of a run."""
-    swept = of_mode(records, SWEEP)
-    others = (anatomy_tables(records), breaking_point_tables(records))
+    settled = settle(records)
+    others = (anatomy_tables(settled), breaking_point_tables(settled))
     return [
-        *([closing_table(records)] if swept or not records else []),
+        *([closing_table(records)] if of_mode(records, SWEEP) or not records else []),
         *(_section_table(section, text) for section in others for text in section.tables),
     ]
 
@@ -34,14 +35,14 @@ def closing_tables(records: Sequence[Record]) -> list[Table]:
 def _section_table(section: Section, text: TableText) -> Table:
     """The table of a section, as wide as the terminal lets it be."""
     table = Table(
-        title=Text(f"{text.title or section.lead}", style="bold"),
+        title=Text(text.title or section.lead, style="bold"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         collapse_padding=True,
         pad_edge=False,
     )
     for header, numeric in zip(text.headers, text.numeric, strict=True):
-        justify: Any = "right" if numeric else "left"
+        justify: JustifyMethod = "right" if numeric else "left"
         table.add_column(header, justify=justify, no_wrap=numeric, overflow="fold")
     for index, row in enumerate(text.rows):
         following = text.starts_group[index + 1 :][:1] or (True,)

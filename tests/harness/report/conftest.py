@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
+
+from harness import record as record_module
+from harness.breaking_point import search
+from harness.cases import ANATOMY, BREAKING_POINT, Case, Measurement, Shape, make_case
+from harness.memory import anatomy
 
 MIB = 1024**2
 TOLERANCE = {"loss_error": 1e-5, "grad_hidden_error": 1e-5, "grad_weight_error": 1e-5}
@@ -54,13 +60,7 @@ def _record(
         "memory": None,
         "numerics": None,
         "error": None,
-        "environment": {
-            "versions": {"python": "3.11.2", framework: "1.0"},
-            "cpu": {"model": "Example CPU", "cores": 4},
-            "gpu": None,
-            "threads": 2,
-            "git_revision": "abc1234",
-        },
+        "environment": _environment(framework),
     }
     if status == "oom":
         record["error"] = {"type": "OutOfMemoryError", "message": "tried 512 MiB\nsecond line"}
@@ -93,6 +93,16 @@ def _record(
     return record | changes
 
 
+def _environment(framework: str) -> dict[str, Any]:
+    return {
+        "versions": {"python": "3.11.2", framework: "1.0"},
+        "cpu": {"model": "Example CPU", "cores": 4},
+        "gpu": None,
+        "threads": 2,
+        "git_revision": "abc1234",
+    }
+
+
 def _sweep(
     vocab_sizes: Sequence[int] = (8192, 16384, 32768),
     *,
@@ -116,6 +126,143 @@ def _sweep(
     ]
 
 
+def _anatomy(
+    framework: str = "torch",
+    variant: str = "standard",
+    vocab_size: int = 8192,
+    *,
+    status: str = "ok",
+    buffers: Sequence[anatomy.Buffer] | None = None,
+    **changes: Any,
+) -> Record:
+    """The record of one step taken apart; its buffers add up to its peak, which is halfway."""
+    record = _record(framework, variant, vocab_size, status=status, **changes)
+    record |= {"mode": ANATOMY, "timing": None, "memory": None, "numerics": None, "anatomy": None}
+    if status != "ok":
+        return record
+    parts = _buffers(record) if buffers is None else buffers
+    inputs = sum(part.size_bytes for part in parts if part.kind == anatomy.INPUT)
+    peak = sum(part.size_bytes for part in parts)
+    found = anatomy.Anatomy(
+        source={"jax": "xla buffer assignment"}.get(framework, "torch allocator events"),
+        peak_bytes=peak,
+        buffers=tuple(parts),
+        timeline=((0.0, inputs), (0.1, (inputs + peak) // 2), (0.5, peak), (0.75, inputs)),
+        step_s=1.0,
+        backward_s=0.5 if variant == "standard" else None,
+    )
+    return record | {"anatomy": json.loads(json.dumps(found.to_json()))}
+
+
+def _buffers(record: Record) -> list[anatomy.Buffer]:
+    """What a step like this one holds: full logits several times, or one tile and gradients."""
+    hidden = 4 * record["seq_len"] * record["hidden_dim"]
+    weight = 4 * record["vocab_size"] * record["hidden_dim"]
+    logits = 4 * record["seq_len"] * record["vocab_size"]
+    inputs = [
+        anatomy.Buffer(kind=anatomy.INPUT, name="hidden", size_bytes=hidden),
+        anatomy.Buffer(kind=anatomy.INPUT, name="weight", size_bytes=weight),
+    ]
+    if record["variant"] == "standard":
+        names = ("exp", "sub") if record["framework"] == "jax" else ("log_softmax", "nll", "back")
+        held = [
+            anatomy.Buffer(
+                kind=anatomy.WORKSPACE, name=name, size_bytes=logits, asked_by="standard.py:15"
+            )
+            for name in names
+        ]
+    else:
+        held = [
+            anatomy.Buffer(kind=anatomy.GRADIENT, name="gradient of hidden", size_bytes=hidden),
+            anatomy.Buffer(kind=anatomy.GRADIENT, name="gradient of weight", size_bytes=weight),
+            anatomy.Buffer(
+                kind=anatomy.WORKSPACE, name="tile", size_bytes=10 * MIB, asked_by="tile.py:7"
+            ),
+        ]
+    if record["framework"] == "jax":
+        held.append(anatomy.Buffer(kind=anatomy.UNUSED, name="idle", size_bytes=2 * MIB))
+    return [*inputs, *held]
+
+
+def _anatomies(
+    vocab_size: int = 8192, *, frameworks: Sequence[str] = ("torch", "jax"), **changes: Any
+) -> list[Record]:
+    return [
+        _anatomy(framework, variant, vocab_size, **changes)
+        for framework in frameworks
+        for variant in ("standard", "chunked")
+    ]
+
+
+def _search(
+    framework: str = "torch",
+    variant: str = "standard",
+    *,
+    fits: int = 30_000,
+    start: int = 8192,
+    axis: str = "vocab_size",
+    cut_short: tuple[int, str] | None = None,
+    memory_limit_gib: float | None = 2.0,
+) -> list[Record]:
+    """All that a search leaves: its probes, and last the record of where it ended.
+
+    Sizes up to `fits` run. `cut_short`: what ends it at that size or above, as a status.
+    """
+
+    def measure(probe: Case) -> Record:
+        size = probe.shape.vocab_size if axis == "vocab_size" else probe.shape.num_tokens
+        status = "ok" if size <= fits else "oom"
+        if cut_short is not None and size >= cut_short[0]:
+            status = cut_short[1]
+        record = record_module.new_record(probe, "run")
+        error = {
+            "ok": None,
+            "oom": {
+                "type": "OutOfMemoryError",
+                "message": f"no room at {size}",
+                "allocation": f"{size} bytes, as much as [N, V]; the backward pass",
+            },
+        }.get(status, {"type": "WorkerDied", "message": f"stopped at {size}\nsecond line"})
+        return record | {
+            "status": status,
+            "device": "cpu",
+            "error": error,
+            "environment": _environment(framework),
+        }
+
+    case = make_case(
+        framework,
+        variant,
+        Shape(
+            batch_size=2,
+            seq_len=start // 2 if axis == "num_tokens" else 1024,
+            hidden_dim=512,
+            vocab_size=start if axis == "vocab_size" else 32768,
+            dtype="float32",
+            ignored_fraction=0.0,
+            seed=0,
+        ),
+        Measurement(
+            warmup=1, repeats=5, timeout_s=600, device="cpu", memory_limit_gib=memory_limit_gib
+        ),
+        {},
+        mode=BREAKING_POINT,
+        axis=axis,
+    )
+    return list(search(case, {}, measure, "run"))
+
+
+def _searches(**changes: Any) -> list[Record]:
+    """Of both frameworks; chunked gets eight times as far as standard."""
+    fits = {"standard": 30_000, "chunked": 240_000}
+    return [
+        record
+        for framework in ("torch", "jax")
+        for variant in fits
+        for record in _search(framework, variant, **{"fits": fits[variant], **changes})
+    ]
+
+
 @pytest.fixture
 def make_record() -> Callable[..., Record]:
     return _record
@@ -124,3 +271,23 @@ def make_record() -> Callable[..., Record]:
 @pytest.fixture
 def sweep() -> Callable[..., list[Record]]:
     return _sweep
+
+
+@pytest.fixture
+def make_anatomy() -> Callable[..., Record]:
+    return _anatomy
+
+
+@pytest.fixture
+def anatomies() -> Callable[..., list[Record]]:
+    return _anatomies
+
+
+@pytest.fixture
+def make_search() -> Callable[..., list[Record]]:
+    return _search
+
+
+@pytest.fixture
+def searches() -> Callable[..., list[Record]]:
+    return _searches

@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+from harness.memory.anatomy import WORKSPACE, Buffer
 from harness.report import write_merged_report, write_report
 from harness.report.run import Run, named
 
@@ -45,7 +46,7 @@ window.onload = () => {{
 
 
 @pytest.fixture
-def records(sweep, make_record):
+def records(sweep, make_record, anatomies, make_anatomy, make_search):
     """What makes a page wide: many variants, long labels, long messages without a space."""
     options = {"vocab_chunk": 16384, "token_chunk": 512, "memory_budget": 2**24}
     return [
@@ -57,7 +58,23 @@ def records(sweep, make_record):
             )
             for name, message in (("liger", "x" * 4000), ("a_very_long_name" * 5, "<b>y</b> " * 99))
         ),
+        *anatomies(),
+        make_anatomy("torch", "a_very_long_name" * 5, buffers=[long_buffer("y" * 200)]),
+        make_anatomy("torch", "liger", status="oom"),
+        *make_search(),
+        *make_search("jax", "chunked", fits=240_000),
+        long_search(make_search),
     ]
+
+
+def long_buffer(name):
+    return Buffer(kind=WORKSPACE, name=name, size_bytes=2**30, asked_by="z" * 300)
+
+
+def long_search(make_search):
+    *_, record = make_search(variant="liger", cut_short=(1, "error"))
+    record["breaking_point"]["failure"] = {"type": "RuntimeError", "message": "x" * 4000}
+    return record
 
 
 @pytest.fixture
@@ -92,7 +109,7 @@ def test_page_fits_phone_and_desktop(reports, tmp_path):
         assert each["clientWidth"] == width, each
         assert each["scrollWidth"] <= width, each
         assert each["firstRowBottom"] < height, each
-        assert len(each["imageWidths"]) == 4 * (3 if report == "merged" else 1), each
+        assert len(each["imageWidths"]) == 4 * (3 if report == "merged" else 1) + 3, each
         assert min(each["imageWidths"]) > 500, each
     assert found[0]["scrollingTables"] > 0, "on a phone tables scroll in boxes of their own"
 

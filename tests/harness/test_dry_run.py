@@ -1,0 +1,199 @@
+"""`--dry_run`: what would run, what it needs, what will not fit; nothing runs, none is written."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from harness import dry_run
+from harness.cases import ANATOMY, BREAKING_POINT, SWEEP, Case, Measurement, Shape, make_case
+from harness.dry_run import in_words, predict_cases, show_dry_run
+from harness.prediction import limit_bytes, peak_bytes
+from harness.run import main
+
+SHAPE = Shape(
+    batch_size=4,
+    seq_len=512,
+    hidden_dim=512,
+    vocab_size=32768,
+    dtype="float32",
+    ignored_fraction=0.0,
+    seed=0,
+)
+MEASUREMENT = Measurement(warmup=1, repeats=5, timeout_s=600, device="cpu", memory_limit_gib=1.0)
+FLOPS_PER_S = 1e11
+
+
+@pytest.fixture(autouse=True)
+def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same on every machine; nothing has to be multiplied for it."""
+    monkeypatch.setattr(dry_run, "flops_per_s", lambda device, dtype: FLOPS_PER_S)
+
+
+def case(variant: str = "standard", framework: str = "torch", **changes: Any) -> Case:
+    limit_gib = changes.pop("memory_limit_gib", 1.0)
+    shape = replace(SHAPE, vocab_size=changes.pop("vocab_size", SHAPE.vocab_size))
+    measurement = replace(MEASUREMENT, memory_limit_gib=limit_gib)
+    return make_case(framework, variant, shape, measurement, {}, **changes)
+
+
+def shown(*cases: Case, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    assert show_dry_run(console, cases) == 0
+    assert isinstance(console.file, io.StringIO)
+    return [line.strip() for line in console.file.getvalue().splitlines()]
+
+
+def line_of(one: Case) -> list[str]:
+    (line,) = [line for line in shown(one) if line.startswith(one.case_id)]
+    return line.removeprefix(one.case_id).split(maxsplit=4)
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+@pytest.mark.parametrize("variant", ["standard", "chunked", "two_pass", "floor"])
+def test_line_of_a_case_says_what_it_needs(framework: str, variant: str) -> None:
+    one = case(variant, framework)
+    peak, limit, *_ = line_of(one)
+    needed = peak_bytes(one)
+    assert needed is not None
+    assert (peak, limit) == (f"{needed / 2**20:,.0f}", "1,024")
+
+
+@pytest.mark.parametrize("spare_bytes", [-1, 0])
+@pytest.mark.parametrize("variant", ["standard", "chunked"])
+def test_what_will_not_fit_is_marked(variant: str, spare_bytes: int) -> None:
+    needed = peak_bytes(case(variant))
+    assert needed is not None
+    one = case(variant, memory_limit_gib=(needed + spare_bytes) / 2**30)
+    *lines, last = shown(one)
+    fits = spare_bytes >= 0
+    assert any(line.endswith("will not fit") for line in lines) != fits
+    assert ("1 will not fit" in last) != fits
+
+
+def test_marked_cases_are_counted() -> None:
+    cases = [case(variant, vocab_size=size) for size in (8192, 65536)
+             for variant in ("standard", "chunked")]  # fmt: skip
+    *lines, last = shown(*cases)
+    (marked,) = [line for line in lines if "will not fit" in line]
+    assert marked.startswith(cases[2].case_id)
+    assert last.startswith("4 cases, ")
+    assert last.endswith("in all; 1 will not fit; nothing was run")
+
+
+@pytest.mark.parametrize("peer", ["liger", "quack"])
+def test_peer_that_cannot_run_here_says_why(peer: str) -> None:
+    one = case(peer)
+    (line,) = [line for line in shown(one) if one.case_id in line]
+    assert f"unavailable: {one.not_on_cpu}" in line
+    assert not any("will not fit" in line for line in shown(one))
+
+
+def test_nothing_is_claimed_of_a_loss_of_which_nothing_is_known() -> None:
+    peak, _, *rest = line_of(case("linear_cross_entropy_chunked"))
+    assert peak == "?"
+    assert "fit" not in " ".join(rest)
+
+
+@pytest.mark.parametrize("axis", ["vocab_size", "num_tokens"])
+@pytest.mark.parametrize("limit_gib", [0.25, 1.0])
+@pytest.mark.parametrize("variant", ["standard", "chunked"])
+def test_search_says_where_it_will_end(variant: str, limit_gib: float, axis: str) -> None:
+    one = case(variant, mode=BREAKING_POINT, axis=axis, memory_limit_gib=limit_gib)
+    note = " ".join(line_of(one)).partition("will end at ")[2]
+    found = int(note.replace(",", ""))
+    for size, fits in ((found, True), (round(found * 1.06), False)):
+        needed = peak_bytes(one.probe(size))
+        assert needed is not None
+        assert (needed <= limit_bytes(one)) == fits
+    assert "will not fit" not in shown(one)[-1], "a search shrinks until a size fits"
+
+
+def test_search_of_which_no_size_fits_will_not_fit() -> None:
+    one = case(mode=BREAKING_POINT, axis="vocab_size", memory_limit_gib=1e-4)
+    *_, last = shown(one)
+    assert "will not fit" in " ".join(line_of(one))
+    assert "1 will not fit" in last
+
+
+def test_search_of_a_loss_of_which_nothing_is_known() -> None:
+    one = case("linear_cross_entropy_chunked", mode=BREAKING_POINT, axis="vocab_size")
+    assert "nothing is known of its memory" in " ".join(line_of(one))
+
+
+def test_anatomy_is_predicted_with_fewer_steps() -> None:
+    (_, swept_s), (_, dissected_s) = predict_cases([case(), case(mode=ANATOMY)])
+    assert dissected_s < swept_s
+
+
+def test_reference_is_worked_out_once_a_shape() -> None:
+    def seconds(*cases: Case) -> list[float]:
+        return [seconds for _, seconds in predict_cases(cases)]
+
+    reference_s = 3 * 6 * 2048 * 32768 * 512 / FLOPS_PER_S
+    alone = seconds(case("two_pass"))[0]
+    _, after, other = seconds(case(), case("two_pass"), case("two_pass", vocab_size=8192))
+    assert alone - after == pytest.approx(reference_s)
+    assert seconds(case("two_pass", vocab_size=8192))[0] == pytest.approx(other)
+    _, after_floor = seconds(case("floor"), case())
+    assert after_floor == seconds(case())[0], "a floor has no answer to be held against"
+
+
+def test_reference_is_for_sweeps_and_for_what_can_run() -> None:
+    for one in (case("liger"), case(mode=ANATOMY)):
+        (first, again) = predict_cases([one, one])
+        assert first == again
+    assert case().mode == SWEEP
+
+
+def test_no_name_is_cut_off_in_a_narrow_terminal() -> None:
+    one = case("liger", vocab_size=2**30)
+    (line,) = [line for line in shown(one, width=40) if one.case_id in line]
+    assert line.endswith(one.not_on_cpu)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.0, "1 s"),
+        (0.4, "1 s"),
+        (40.4, "40 s"),
+        (89.4, "89 s"),
+        (90.0, "2 min"),
+        (180.0, "3 min"),
+        (5399.0, "90 min"),
+        (5400.0, "1.5 h"),
+        (9000.0, "2.5 h"),
+        (360000.0, "100.0 h"),
+    ],
+)
+def test_in_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+def test_all_in_all_is_the_sum() -> None:
+    cases = [case("standard"), case("chunked", "jax")]
+    total_s = sum(seconds for _, seconds in predict_cases(cases))
+    assert f"2 cases, {in_words(total_s)} in all; nothing was run" == shown(*cases)[-1]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("--mode=anatomy",), ("--mode=breaking_point", "--memory_limit_gib=0.5")],
+    ids=["sweep", "anatomy", "search"],
+)
+def test_nothing_is_written(
+    flags: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--dry_run", "--preset=smoke", "--variants=all", *flags]) == 0
+    assert capsys.readouterr().out.strip().endswith("nothing was run")
+    assert not list(tmp_path.iterdir())
