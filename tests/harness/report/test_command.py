@@ -135,7 +135,8 @@ def test_unusable_input_is_one_line(
 ):
     make_run("good", sweep((8192,)))
     make_run("empty", [])
-    make_run("alien", [{"framework": "torch", "variant": "chunked", "status": "right"}])
+    alien = {"case_id": "a", "framework": "torch", "variant": "chunked", "status": "right"}
+    make_run("alien", [alien])
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     error = capsys.readouterr().err
