@@ -39,7 +39,8 @@ def main() -> None:
 
 def run_case(case: Case, reference: Path, trace: Path, send: Send) -> None:
     """Sends sections as they are found; `finished` last, or `failure` instead of the rest."""
-    is_out_of_memory: Callable[[BaseException], bool] = _never
+    is_out_of_memory: Callable[..., bool] = _never
+    is_limited = case.measurement.memory_limit_gib is not None
     parts: dict[int, str] = {}
     try:
         backend = _load_backend(case.framework)
@@ -59,7 +60,7 @@ def run_case(case: Case, reference: Path, trace: Path, send: Send) -> None:
             failure["status"] = record.UNAVAILABLE
         elif isinstance(error, WrongLossError):
             failure["status"] = record.MISMATCH
-        elif isinstance(error, MemoryError) or is_out_of_memory(error):
+        elif isinstance(error, MemoryError) or is_out_of_memory(error, is_limited=is_limited):
             failure["status"] = record.OOM
             failure["error"]["allocation"] = failed_allocation(error, case.shape, parts)
         else:
@@ -67,7 +68,7 @@ def run_case(case: Case, reference: Path, trace: Path, send: Send) -> None:
         send("failure", failure)
 
 
-def _never(error: BaseException) -> bool:
+def _never(error: BaseException, *, is_limited: bool) -> bool:
     """Before the framework is there, only Python itself runs out of memory."""
     return False
 

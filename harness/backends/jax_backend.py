@@ -22,6 +22,12 @@ from harness.targets import load_target
 from harness.workload import OUTPUT_NAMES, UnavailableError, Workload
 from loss_spec.inputs import Inputs
 
+_NO_MEMORY = (
+    "RESOURCE_EXHAUSTED",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "INTERNAL: Failed to allocate",
+)
+
 
 def versions() -> dict[str, str]:
     return {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
@@ -44,8 +50,12 @@ def limit_device_memory(limit_bytes: int) -> None:
     """Nothing to do: XLA takes the limit from the environment, which the parent has set."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    return "RESOURCE_EXHAUSTED" in str(error)
+def is_out_of_memory(error: BaseException, *, is_limited: bool) -> bool:
+    """YNNPACK does not say why it has failed: where memory is limited, it was for memory."""
+    message = str(error)
+    if is_limited and "YNNPACK operation failed" in message:
+        return True
+    return any(words in message for words in _NO_MEMORY)
 
 
 def build(case: Case, inputs: Inputs, device: str) -> Workload:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,14 @@ from harness.targets import load_target
 from harness.workload import OUTPUT_NAMES, UnavailableError, Workload
 from loss_spec.inputs import Inputs
 
+_NO_MEMORY = (
+    "can't allocate memory",
+    "bad_alloc",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+_ONEDNN_FAILED = re.compile(r"could not (create|execute) a (primitive|memory object)")
+
 
 def versions() -> dict[str, str]:
     return {"torch": torch.__version__}
@@ -33,10 +42,19 @@ def num_threads() -> int:
 def select_device(requested: str) -> tuple[str, str | None]:
     """("cpu" | "gpu", name of the GPU or None)."""
     if requested == "cpu":
+        _start_threads()
         return "cpu", None
     if not torch.cuda.is_available():
         raise UnavailableError("device=gpu: torch.cuda.is_available() is False")
     return "gpu", torch.cuda.get_device_name()
+
+
+def _start_threads() -> None:
+    """OpenMP starts its threads when they are first wanted: not inside a limit on memory.
+
+    Their stacks would count, and a thread that cannot be started ends the process.
+    """
+    torch.zeros(2**20).add_(1)
 
 
 def limit_device_memory(limit_bytes: int) -> None:
@@ -45,9 +63,12 @@ def limit_device_memory(limit_bytes: int) -> None:
     torch.cuda.set_per_process_memory_fraction(min(limit_bytes / total, 1.0))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    words = ("can't allocate memory", "bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+def is_out_of_memory(error: BaseException, *, is_limited: bool) -> bool:
+    """oneDNN does not say why it has failed: where memory is limited, it was for memory."""
+    message = str(error)
+    if is_limited and _ONEDNN_FAILED.fullmatch(message):
+        return True
+    return isinstance(error, torch.OutOfMemoryError) or any(each in message for each in _NO_MEMORY)
 
 
 def build(case: Case, inputs: Inputs, device: str) -> Workload:

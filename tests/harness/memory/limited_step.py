@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,45 +16,41 @@ from harness.memory.limit import data_limit
 
 MIB = 2**20
 INPUTS_MIB, LIMIT_MIB = 64, 256
-FLOATS_A_MIB = MIB // 4
+
+Step = Callable[[], object]
 
 
-def torch_array(size_mib: int) -> Any:
+def torch_step(size_mib: int) -> Step:
     import torch
 
-    return torch.ones(size_mib * FLOATS_A_MIB)
+    return lambda: torch.ones(size_mib * MIB // 4)
 
 
-def jax_array(size_mib: int) -> Any:
+def jax_step(size_mib: int) -> Step:
     import jax
     import jax.numpy as jnp
 
-    return jax.block_until_ready(jnp.ones(size_mib * FLOATS_A_MIB))
-
-
-def numpy_array(size_mib: int) -> Any:
-    return np.ones(size_mib * FLOATS_A_MIB, np.float32)
+    filled = jax.jit(lambda value: jnp.full(size_mib * MIB // 4, value)).lower(1.0).compile()
+    return lambda: jax.block_until_ready(filled(1.0))
 
 
 def main() -> None:
     framework, size_mib = sys.argv[1], int(sys.argv[2])
-    array = {"torch": torch_array, "jax": jax_array, "numpy": numpy_array}[framework]
-    failures: Any = MemoryError
-    inputs = array(INPUTS_MIB)
+    backend = importlib.import_module(f"harness.backends.{framework}_backend")
+    make_step = {"torch": torch_step, "jax": jax_step}[framework]
+    backend.select_device("cpu")
+    inputs = np.ones(INPUTS_MIB * MIB, np.uint8)
+    step = make_step(size_mib)  # as in a worker: compiled, but nothing has run
     try:
         with data_limit(LIMIT_MIB * MIB, inputs.nbytes):
-            array(size_mib)
+            step()
     except Exception as error:
-        if framework != "numpy":
-            backend = importlib.import_module(f"harness.backends.{framework}_backend")
-            if not backend.is_out_of_memory(error):
-                raise
-        elif not isinstance(error, failures):
+        if not backend.is_out_of_memory(error, is_limited=True):
             raise
         print("out of memory")
     else:
         print("ran")
-    array(LIMIT_MIB)  # the limit is gone afterwards
+    make_step(LIMIT_MIB)()  # the limit is gone afterwards
 
 
 if __name__ == "__main__":
