@@ -97,7 +97,7 @@ WHO = {
     "standard, softmax": ("torch", "standard", 24, LOGITS + r"; standard \(torch_impl/standard"),
     "standard, backward": ("torch", "standard", 48, LOGITS + "; the backward pass$"),
     "ours, tile": ("torch", "chunked", 0, r"4\.0 MiB; \w+ \(torch_impl/(?!buffers)\w+\.py:\d+\)$"),
-    "ours, dW": ("torch", "two_pass", 8, r".*\[V, D\] in float32; \w+ \(torch_impl/\w+\.py:\d+\)$"),
+    "ours, backward": ("torch", "two_pass", 12, r".*\[V, D\] in float32; \w+ \(torch_impl/\w+\.py:\d+\)$"),
     "standard in JAX": ("jax", "standard", 20, r"32\.0 MiB, all temporaries of the compiled step$"),
     "ours in JAX": ("jax", "chunked", 8, r"7\.\d MiB, all temporaries of the compiled step$"),
 }
