@@ -91,13 +91,14 @@ SMALL = Shape(
     batch_size=2, seq_len=256, hidden_dim=256, vocab_size=8192, dtype="float32",
     ignored_fraction=0.0, seed=0,
 )  # fmt: skip
+OURS = r"\w+ \(torch_impl/(?!buffers)\w+\.py:\d+\)$"
 LOGITS = r"16\.0 MiB, as much as \[N, V\] in float32"
 WHO = {
     "standard, logits": ("torch", "standard", 8, LOGITS + r"; standard \(torch_impl/standard"),
     "standard, softmax": ("torch", "standard", 24, LOGITS + r"; standard \(torch_impl/standard"),
     "standard, backward": ("torch", "standard", 48, LOGITS + "; the backward pass$"),
-    "ours, tile": ("torch", "chunked", 0, r"4\.0 MiB; \w+ \(torch_impl/(?!buffers)\w+\.py:\d+\)$"),
-    "ours, backward": ("torch", "two_pass", 12, r".*\[V, D\] in float32; \w+ \(torch_impl/\w+\.py:\d+\)$"),
+    "ours, tile": ("torch", "chunked", 0, r"4\.0 MiB; " + OURS),
+    "ours, backward": ("torch", "two_pass", 12, r".*\[V, D\] in float32; " + OURS),
     "standard in JAX": ("jax", "standard", 20, r"32\.0 MiB, all temporaries of the compiled step$"),
     "ours in JAX": ("jax", "chunked", 8, r"7\.\d MiB, all temporaries of the compiled step$"),
 }
