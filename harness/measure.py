@@ -39,7 +39,7 @@ def measure(
     """Sends sections as they are found. `host_limit`: bytes for the arrays of a step on a CPU."""
     if case.mode == SWEEP:
         # The probes need memory of their own, so they measure what has already fitted.
-        with _limited(workload, host_limit):
+        with limited(workload, host_limit):
             outputs = _time(workload, case, send)
         if case.is_loss:
             send("numerics", compare(outputs, workload.to_numpy, reference))
@@ -52,18 +52,18 @@ def measure(
         send("anatomy", workload.dissect().to_json())
         _trace(workload, case, send, trace)
     elif case.mode == BREAKING_POINT:
-        with _limited(workload, host_limit):
+        with limited(workload, host_limit):
             loss = _try(workload, send)
         if not math.isfinite(loss):  # a wrong one does not count as fitting
             raise WrongLossError(f"expected a finite loss, got {loss}")
 
 
 @contextmanager
-def _limited(workload: Workload, limit_bytes: int | None) -> Iterator[None]:
+def limited(workload: Workload, limit_bytes: int | None) -> Iterator[None]:
     """The limit, and a second opinion on what fails under it.
 
-    Not every library says that it was refused memory: XLA's YNNPACK reports an internal
-    error. What then runs without the limit has failed for want of memory.
+    Not every library says that it was refused memory: oneDNN and YNNPACK only say that an
+    operation failed. What then runs without the limit has failed for want of memory.
     """
     try:
         with data_limit(limit_bytes, workload.inputs_bytes):

@@ -1,19 +1,18 @@
 """What a case will need, worked out before anything runs: memory, time, and whether it fits.
 
-Memory is exact for our losses, whose plan says it, and for full logits, of which it is known
-how many copies each loss holds. Times are good to a factor of two: they order a progress bar.
+Memory is what the plan of our losses says, and for full logits what they are known to hold;
+the tests hold both to the probes. Times are good to a factor of two: they order a progress bar.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.breaking_point import next_size
 from harness.cases import BREAKING_POINT, SWEEP, Case, Shape
 from harness.environment import gpu_memory_bytes, host_memory_bytes
+from harness.full_logits import bytes_beyond_inputs, narrow_logits_bytes
 from harness.plans import plan_of
-from loss_spec import DTYPE_BYTES
 
 # Beside the matmuls there are passes over the logits.
 _OVER_MATMULS = 1.35
@@ -79,59 +78,11 @@ def peak_bytes(case: Case) -> int | None:
 def _beyond_inputs(case: Case) -> int | None:
     shape, gradients = case.shape, case.shape.gradients_bytes
     if not case.is_loss:
-        return gradients + _logits(shape, shape.dtype)
+        return gradients + narrow_logits_bytes(shape)
     if case.plan_target is not None:
         plan = plan_of(case.framework, case.measurement.device, shape, case.options)
         return gradients + plan.workspace_bytes
-    held = _FULL_LOGITS.get((case.framework, case.variant))
-    return None if held is None else held(shape)
-
-
-def _logits(shape: Shape, dtype: str) -> int:
-    return shape.num_tokens * shape.vocab_size * DTYPE_BYTES[dtype]
-
-
-def _wide(shape: Shape) -> str:
-    return "float64" if shape.dtype == "float64" else "float32"
-
-
-def _torch_full_logits(shape: Shape) -> int:
-    """log_softmax, its gradient and that of the logits; at the end the gradients and one."""
-    three = 3 * _logits(shape, _wide(shape))
-    return max(three, _logits(shape, shape.dtype) + shape.gradients_bytes)
-
-
-def _torch_narrow_logits(shape: Shape) -> int:
-    """The same, all of it in the dtype of hidden."""
-    one = _logits(shape, shape.dtype)
-    return max(3 * one, one + shape.gradients_bytes)
-
-
-def _torch_fused_logits(shape: Shape) -> int:
-    return _logits(shape, shape.dtype) + shape.gradients_bytes
-
-
-def _xla_full_logits(shape: Shape) -> int:
-    """Logits and their exponentials; of 16-bit operands one is widened for its matmul."""
-    return shape.gradients_bytes + 2 * _logits(shape, _wide(shape)) + _widened(shape)
-
-
-def _xla_optax(shape: Shape) -> int:
-    return _xla_full_logits(shape) + _logits(shape, shape.dtype)
-
-
-def _widened(shape: Shape) -> int:
-    return shape.vocab_size * shape.hidden_dim * 4 if DTYPE_BYTES[shape.dtype] < 4 else 0
-
-
-_FULL_LOGITS: dict[tuple[str, str], Callable[[Shape], int]] = {
-    ("torch", "standard"): _torch_full_logits,
-    ("torch", "linear_cross_entropy"): _torch_narrow_logits,
-    ("torch", "compiled"): _torch_fused_logits,
-    ("torch", "cut_cross_entropy"): _torch_fused_logits,
-    ("jax", "standard"): _xla_full_logits,
-    ("jax", "optax"): _xla_optax,
-}
+    return bytes_beyond_inputs(case.framework, case.variant, shape)
 
 
 def _matmul_flops(shape: Shape) -> int:

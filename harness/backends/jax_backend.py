@@ -22,6 +22,12 @@ from harness.targets import load_target
 from harness.workload import OUTPUT_NAMES, UnavailableError, Workload
 from loss_spec.inputs import Inputs
 
+_NO_MEMORY = (
+    "RESOURCE_EXHAUSTED",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "INTERNAL: Failed to allocate",
+)
+
 
 def versions() -> dict[str, str]:
     return {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
@@ -45,7 +51,7 @@ def limit_device_memory(limit_bytes: int) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    return "RESOURCE_EXHAUSTED" in str(error)
+    return any(words in str(error) for words in _NO_MEMORY)
 
 
 def build(case: Case, inputs: Inputs, device: str) -> Workload:

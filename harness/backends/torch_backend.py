@@ -21,6 +21,13 @@ from harness.targets import load_target
 from harness.workload import OUTPUT_NAMES, UnavailableError, Workload
 from loss_spec.inputs import Inputs
 
+_NO_MEMORY = (
+    "can't allocate memory",
+    "bad_alloc",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
 
 def versions() -> dict[str, str]:
     return {"torch": torch.__version__}
@@ -33,10 +40,19 @@ def num_threads() -> int:
 def select_device(requested: str) -> tuple[str, str | None]:
     """("cpu" | "gpu", name of the GPU or None)."""
     if requested == "cpu":
+        _start_threads()
         return "cpu", None
     if not torch.cuda.is_available():
         raise UnavailableError("device=gpu: torch.cuda.is_available() is False")
     return "gpu", torch.cuda.get_device_name()
+
+
+def _start_threads() -> None:
+    """OpenMP starts its threads when they are first wanted: not inside a limit on memory.
+
+    Their stacks would count, and a thread that cannot be started ends the process.
+    """
+    torch.zeros(2**20).add_(1)
 
 
 def limit_device_memory(limit_bytes: int) -> None:
@@ -46,8 +62,9 @@ def limit_device_memory(limit_bytes: int) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    words = ("can't allocate memory", "bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in str(error) for words in _NO_MEMORY
+    )
 
 
 def build(case: Case, inputs: Inputs, device: str) -> Workload:

@@ -1,6 +1,8 @@
 """XLA: the buffers that the compiler has assigned to a program.
 
-`peak_memory_in_bytes` is not used: it leaves temporaries out on a CPU.
+`peak_memory_in_bytes` is not used: it leaves temporaries out on a CPU. What a kernel takes for
+itself has no buffer: XLA's CPU compiler may fuse two matmuls and keep what is between them
+there. The kernel's resident high-water mark, which stands beside it, would show that.
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ def data_limit(limit_bytes: int | None, resident_inputs_bytes: int) -> Iterator[
 
     `RLIMIT_DATA` bounds the process; the framework's own code and threads are not
     what is measured, so what the process holds now, less its inputs, comes on top.
-    Both frameworks answer an allocation over the limit with an exception.
+    Both frameworks answer an allocation over the limit with an exception. What is taken and
+    never touched counts: the room in which XLA's CPU kernels pack operands, of which neither
+    its buffer assignment nor the resident high-water mark says anything.
     """
     if limit_bytes is None:
         yield

@@ -46,7 +46,7 @@ def run_target(tmp_path: Path, pid_file: Path) -> RunTarget:
         reference = tmp_path / "reference"
         reference.mkdir()
         write_reference(SHAPE, reference)
-        return run_case(case, "run", {"versions": {}}, reference)
+        return run_case(case, "run", {"versions": {}}, reference, tmp_path / "traces")
 
     return run
 

@@ -1,0 +1,134 @@
+"""What is said of an allocation that failed: its size, what it was for, and who asked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.cases import BREAKING_POINT, Measurement, Shape, make_case
+from harness.memory.failed_allocation import failed_allocation, is_of_a_loss
+from harness.scheduler import run_case
+
+# [N, V] in float32 is 8192 * 128256 * 4 bytes: 3.914 GiB, 4008 MiB.
+SHAPE = Shape(
+    batch_size=4, seq_len=2048, hidden_dim=4096, vocab_size=128256, dtype="bfloat16",
+    ignored_fraction=0.0, seed=0,
+)  # fmt: skip
+PARTS = {17179869184: "all temporaries of the compiled step"}
+MESSAGES = {
+    "PyTorch, CPU": (
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate "
+        "memory: you tried to allocate 4202692608 bytes. Error code 12 (Cannot allocate memory)",
+        "4,008.0 MiB, as much as [N, V] in float32",
+    ),
+    "PyTorch, CUDA": (
+        "CUDA out of memory. Tried to allocate 3.91 GiB. GPU 0 has a total capacity of 23.65 GiB "
+        "of which 11.06 MiB is free. Including non-PyTorch memory, this process has 23.60 GiB "
+        "memory in use. Of the allocated memory 22.90 GiB is allocated by PyTorch",
+        "4,003.8 MiB, as much as [N, V] in float32",
+    ),
+    "PyTorch, CUDA, in MiB": (
+        "CUDA out of memory. Tried to allocate 64.00 MiB (GPU 0; 2.00 GiB total capacity; 788.51 "
+        "MiB already allocated; 45.93 MiB free; 1.02 GiB reserved in total by PyTorch)",
+        "64.0 MiB, as much as [N, D] in bfloat16",
+    ),
+    "JAX, CPU": (
+        "RESOURCE_EXHAUSTED: Out of memory allocating 1050673152 bytes.",
+        "1,002.0 MiB, as much as [V, D] in bfloat16",
+    ),
+    "JAX, GPU": (
+        "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.",
+        "16,384.0 MiB, all temporaries of the compiled step",
+    ),
+    "JAX, GPU, rounded": (
+        "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 16.00GiB.",
+        "16,384.0 MiB, all temporaries of the compiled step",
+    ),
+    "JAX, GPU, a request": (
+        "RESOURCE_EXHAUSTED: Failed to allocate request for 3.91GiB (4202692608B) on device "
+        "ordinal 0",
+        "4,003.8 MiB, as much as [N, V] in float32",
+    ),
+    "JAX, GPU, a constant": (
+        "INTERNAL: Failed to allocate 98697216 bytes for new constant",
+        "94.1 MiB",
+    ),
+    "NumPy": (
+        "Unable to allocate 128. TiB for an array with shape (35184372088832,) and data type "
+        "float32",
+        "134,217,728.0 MiB",
+    ),
+    "rounded up": (
+        "you tried to allocate 4202696704 bytes",
+        "4,008.0 MiB, as much as [N, V] in float32",
+    ),
+    "a little less": ("you tried to allocate 4202692607 bytes", "4,008.0 MiB"),
+    "a unit of another library": ("cannot allocate 3 tensors", ""),
+    "no size": ("std::bad_alloc", ""),
+    "no number": ("Cannot allocate memory", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("message", "expected"), MESSAGES.values(), ids=MESSAGES)
+def test_messages(message: str, expected: str) -> None:
+    assert failed_allocation(RuntimeError(message), SHAPE, PARTS) == expected
+
+
+def test_closest_array_counts() -> None:
+    """V and N differ by less than the two decimals of a message show."""
+    shape = Shape(
+        batch_size=1, seq_len=100_100, hidden_dim=16_384, vocab_size=100_000, dtype="float32",
+        ignored_fraction=0.0, seed=0,
+    )  # fmt: skip
+    error = RuntimeError("CUDA out of memory. Tried to allocate 6.11 GiB.")
+    assert failed_allocation(error, shape, {}) == "6,256.6 MiB, as much as [N, D] in float32"
+
+
+# [N, V] in float32 takes 16 MiB, [V, D] 8 MiB.
+SMALL = Shape(
+    batch_size=2, seq_len=256, hidden_dim=256, vocab_size=8192, dtype="float32",
+    ignored_fraction=0.0, seed=0,
+)  # fmt: skip
+OURS = r"\w+ \(torch_impl/(?!buffers)\w+\.py:\d+\)$"
+LOGITS = r"16\.0 MiB, as much as \[N, V\] in float32"
+WHO = {
+    "standard, logits": ("torch", "standard", 8, LOGITS + r"; standard \(torch_impl/standard"),
+    "standard, softmax": ("torch", "standard", 24, LOGITS + r"; standard \(torch_impl/standard"),
+    "standard, backward": ("torch", "standard", 48, LOGITS + "; the backward pass$"),
+    "ours, tile": ("torch", "chunked", 0, r"4\.0 MiB; " + OURS),
+    "ours, backward": ("torch", "two_pass", 12, r".*\[V, D\] in float32; " + OURS),
+    "standard in JAX": ("jax", "standard", 20, r"32\.0 MiB, all temporaries of the compiled step$"),
+    "ours in JAX": ("jax", "chunked", 8, r"7\.\d MiB, all temporaries of the compiled step$"),
+}
+
+
+@pytest.mark.parametrize(("framework", "variant", "limit_mib", "expected"), WHO.values(), ids=WHO)
+def test_who_asked(
+    tmp_path: Path, framework: str, variant: str, limit_mib: int, expected: str
+) -> None:
+    """Of a worker whose step may take so much beyond its inputs."""
+    pytest.importorskip(framework)
+    limit_bytes = SMALL.inputs_bytes + limit_mib * 2**20
+    measurement = Measurement(
+        warmup=0, repeats=1, timeout_s=60, device="cpu", memory_limit_gib=limit_bytes / 2**30
+    )
+    case = make_case(framework, variant, SMALL, measurement, {}, mode=BREAKING_POINT)
+    record = run_case(case, "run", {"versions": {}}, tmp_path, tmp_path)
+    assert record["status"] == "oom", record["error"]
+    assert re.match(expected, record["error"]["allocation"]), record["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("torch_impl/standard.py", True),
+        ("harness/variants/torch_peers.py", True),
+        ("tests/harness/broken_losses.py", True),
+        ("harness/measure.py", False),
+        ("environment/lib/python3.12/site-packages/torch/nn/functional.py", False),
+    ],
+)
+def test_whose_lines_are_of_a_loss(path: str, expected: bool) -> None:
+    assert is_of_a_loss(Path(path)) is expected
