@@ -26,9 +26,10 @@ from harness.memory.anatomy import (
     thinned,
 )
 from harness.memory.buffer_assignment import PROBE, assigned_bytes, peak_bytes
-from harness.memory.xla_program import Origin, Program, Value, read_program
+from harness.memory.hlo_text import Origin
+from harness.memory.xla_program import Program, Value, read_program
 
-_UNKNOWN = Origin("", "")
+_UNKNOWN = Origin("", "", is_backward=False, is_container=False)
 _SMALL = 1e-4
 """Of a step: instructions that take less time have no place in the timeline."""
 
@@ -52,7 +53,7 @@ def xla_anatomy(
         options: dict[str, str | bool] = {"xla_dump_to": dump, "xla_dump_hlo_as_text": True}
         compiled = jax.jit(function).lower(*arrays).compile(compiler_options=options)
         program = read_program(Path(dump))
-    sizes = [output.nbytes for output in jax.block_until_ready(compiled(*arrays))]
+    outputs_bytes = sum(output.nbytes for output in jax.block_until_ready(compiled(*arrays)))
     runs = _profile(lambda: jax.block_until_ready(compiled(*arrays)), program)
 
     alive = [_alive(program, position) for position in range(max(program.schedule.values()) + 1)]
@@ -60,9 +61,10 @@ def xla_anatomy(
     inputs_bytes = sum(array.nbytes for array in arrays)
     assigned = peak_bytes(assigned_bytes(compiled))
     worst = alive[live_bytes.index(max(live_bytes))]
+    names = _output_names(program, output_names)
     buffers = [
         *(Buffer(kind=INPUT, name=n, size_bytes=a.nbytes) for n, a in inputs.items()),
-        *(_buffer(value, program, dict(zip(sizes, output_names, strict=True))) for value in worst),
+        *(_buffer(value, program, names) for value in worst),
     ]
     unused = assigned - sum(buffer.size_bytes for buffer in buffers)
     if unused > 0:
@@ -79,7 +81,10 @@ def xla_anatomy(
         source=PROBE,
         peak_bytes=assigned,
         buffers=by_size(buffers),
-        timeline=thinned([(0.0, inputs_bytes), *moments, (step_s, moments[-1][1])], step_s),
+        # At the end the block of temporaries is given back.
+        timeline=thinned(
+            [(0.0, inputs_bytes), *moments, (step_s, inputs_bytes + outputs_bytes)], step_s
+        ),
         step_s=step_s,
         backward_s=_backward_s(runs, program),
     )
@@ -110,12 +115,22 @@ def _share(value: Value, other: Value) -> bool:
     )
 
 
+def _output_names(program: Program, names: Sequence[str]) -> dict[int, str]:
+    """What the allocation of each output holds at the end."""
+    places = {value.name: value.allocation for value in program.values}
+    return {
+        places[output]: name
+        for output, name in zip(program.outputs, names, strict=True)
+        if output in places
+    }
+
+
 def _buffer(value: Value, program: Program, output_names: Mapping[int, str]) -> Buffer:
-    origin = program.origins.get(value.instruction, _UNKNOWN)
+    origin = _origin(program, value.instruction)
     allocation = program.allocations[value.allocation]
-    operation = origin.op_name.rpartition("/")[2] or "carried by a loop:"
-    if allocation.is_output and value.size_bytes == allocation.size_bytes:
-        kind, name = GRADIENT, output_names.get(value.size_bytes, "an output")
+    operation = origin.operation or "carried by a loop:"
+    if value.allocation in output_names and value.size_bytes == allocation.size_bytes:
+        kind, name = GRADIENT, output_names[value.allocation]
     else:
         kind, name = WORKSPACE, f"{operation} {value.shape}"
     return Buffer(kind=kind, name=name, size_bytes=value.size_bytes, asked_by=origin.source)
@@ -135,24 +150,22 @@ def _profile(step: Callable[[], object], program: Program) -> list[_Run]:
         for line in plane.lines:
             for event in line.events:
                 instruction = dict(event.stats).get("hlo_op")
-                if instruction in program.schedule:
+                # Of a loop each instruction is there, as often as it ran.
+                if (
+                    instruction in program.schedule
+                    and not _origin(program, instruction).is_container
+                ):
                     end_ns = event.start_ns + event.duration_ns
                     runs.append(_Run(event.start_ns / 1e9, end_ns / 1e9, str(instruction)))
     if not runs:
         raise ValueError("expected instructions of the step in XLA's profile, got none")
-    runs = _innermost(sorted(runs))
+    runs.sort()
     start_s = runs[0].start_s
     return [_Run(start - start_s, end - start_s, name) for start, end, name in runs]
 
 
-def _innermost(runs: Sequence[_Run]) -> list[_Run]:
-    """Without loops and calls, whose bodies are there instruction by instruction."""
-    kept: list[_Run] = []
-    for index, run in enumerate(runs):
-        following = runs[index + 1] if index + 1 < len(runs) else None
-        if following is None or following.start_s >= run.end_s:
-            kept.append(run)
-    return kept
+def _origin(program: Program, instruction: str) -> Origin:
+    return program.origins.get(instruction, _UNKNOWN)
 
 
 def _backward_s(runs: Sequence[_Run], program: Program) -> float | None:
@@ -161,8 +174,8 @@ def _backward_s(runs: Sequence[_Run], program: Program) -> float | None:
     XLA orders instructions as it likes, so a few of one pass may run among the other's. None
     where there is no such pass: the gradients were formed in the forward.
     """
-    is_backward = [program.origins.get(run.instruction, _UNKNOWN).is_backward for run in runs]
-    spent = [run.end_s - run.start_s for run in runs]
+    is_backward = [_origin(program, run.instruction).is_backward for run in runs]
+    spent = _times_apart(runs)
     wrong = sum(time for time, backward in zip(spent, is_backward, strict=True) if not backward)
     if wrong == sum(spent):
         return None
@@ -172,3 +185,12 @@ def _backward_s(runs: Sequence[_Run], program: Program) -> float | None:
         if wrong < least:
             least, begins_s = wrong, run.end_s
     return begins_s
+
+
+def _times_apart(runs: Sequence[_Run]) -> list[float]:
+    """The seconds of each, without those in which an earlier one was still running."""
+    times, until_s = [], runs[0].start_s
+    for run in runs:
+        times.append(max(run.end_s - max(run.start_s, until_s), 0.0))
+        until_s = max(until_s, run.end_s)
+    return times

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.memory.hlo_text import Origin, read_hlo
+
 _ALLOCATION = re.compile(r"allocation (?P<index>\d+): size (?P<size>\d+)(?P<rest>.*):$")
 _VALUE = re.compile(
     r" *value: <\d+ (?P<name>\S+)(?P<phi> \(phi\))? @\d+> "
@@ -20,11 +22,6 @@ _VALUE = re.compile(
 _PARAMETER = re.compile(r"parameter (\d+)")
 _INSTRUCTION = re.compile(r" +(?P<position>\d+):(?P<name>\S+)$")
 _LIVE = re.compile(r" +(?P<name>\S+):(?P<start>\d+)-(?P<end>\d+)$")
-_ORIGIN = re.compile(r" *(ROOT )?%(?P<name>\S+) = .*metadata=\{(?P<metadata>.*?)\}")
-_OP_NAME = re.compile(r'op_name="([^"]*)"')
-_FRAME = re.compile(r"stack_frame_id=(\d+)")
-_SOURCE = re.compile(r'source_file="([^"]*)" source_line=(\d+)')
-_TABLE = re.compile(r"(?P<id>\d+) (?:\"(?P<text>.*)\"|\{(?P<fields>.*)\})$")
 
 
 @dataclass(frozen=True)
@@ -38,9 +35,12 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Value:
-    """What an instruction computes, its place, and the instructions between which it lives."""
+    """What an instruction computes, its place, and the instructions between which it lives.
 
-    instruction: str
+    `name` is that of the instruction, with an index where it computes several.
+    """
+
+    name: str
     shape: str
     is_loop_carried: bool
     allocation: int
@@ -49,27 +49,23 @@ class Value:
     first: int
     last: int
 
-
-@dataclass(frozen=True)
-class Origin:
-    """Where an instruction comes from."""
-
-    op_name: str
-    source: str
-
     @property
-    def is_backward(self) -> bool:
-        return "transpose(" in self.op_name
+    def instruction(self) -> str:
+        return self.name.partition("{")[0]
 
 
 @dataclass
 class Program:
-    """A compiled program. `schedule` gives each instruction its position."""
+    """A compiled program. `schedule` gives each instruction its position.
+
+    `outputs` are the names of the values that it returns, in their order.
+    """
 
     allocations: dict[int, Allocation] = field(default_factory=dict)
     values: list[Value] = field(default_factory=list)
     schedule: dict[str, int] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
+    outputs: list[str] = field(default_factory=list)
 
 
 def read_program(dump: Path) -> Program:
@@ -77,7 +73,7 @@ def read_program(dump: Path) -> Program:
     program = Program()
     lives = dict(_lives(_only(dump, "live-range.txt"), program))
     _read_assignment(_only(dump, "buffer-assignment.txt"), lives, program)
-    program.origins = dict(_origins(_only(dump, "after_optimizations.txt")))
+    program.origins, program.outputs = read_hlo(_only(dump, "after_optimizations.txt"))
     return program
 
 
@@ -97,23 +93,25 @@ def _lives(lines: list[str], program: Program) -> Iterator[tuple[str, tuple[int,
 
 
 def _read_assignment(lines: list[str], lives: dict[str, tuple[int, int]], program: Program) -> None:
+    index: int | None = None
     for line in lines:
         if found := _ALLOCATION.match(line):
-            index, rest = int(found["index"]), found["rest"]
-            if "thread-local" in rest or "constant" in rest:
-                index = -1  # no array of the step
+            rest = found["rest"]
+            is_array = "thread-local" not in rest and "constant" not in rest
+            index = int(found["index"]) if is_array else None
+            if index is None:
                 continue
             parameter = _PARAMETER.search(rest)
             program.allocations[index] = Allocation(
                 int(found["size"]), int(parameter[1]) if parameter else None, "live-out" in rest
             )
-        elif (found := _VALUE.match(line)) and index in program.allocations:
+        elif index is not None and (found := _VALUE.match(line)):
             name = _plain(found["name"])
             if name not in lives or found["shape"].startswith("("):
                 continue  # a table of pointers
             program.values.append(
                 Value(
-                    instruction=name.partition("{")[0],
+                    name=name,
                     shape=found["shape"].partition("{")[0],
                     is_loop_carried=bool(found["phi"]),
                     allocation=index,
@@ -127,54 +125,3 @@ def _read_assignment(lines: list[str], lives: dict[str, tuple[int, int]], progra
 
 def _plain(name: str) -> str:
     return name.removesuffix("{}")
-
-
-def _origins(lines: list[str]) -> Iterator[tuple[str, Origin]]:
-    tables = _tables(lines)
-    for line in lines:
-        if found := _ORIGIN.match(line):
-            op_name = _OP_NAME.search(found["metadata"])
-            yield (
-                found["name"],
-                Origin(op_name[1] if op_name else "", _source(found["metadata"], tables)),
-            )
-
-
-def _tables(lines: list[str]) -> dict[str, dict[int, str]]:
-    """The tables that open the HLO text: FileNames, FunctionNames, FileLocations, StackFrames."""
-    tables: dict[str, dict[int, str]] = {}
-    current: dict[int, str] = {}
-    for line in lines:
-        if line.isidentifier():
-            current = tables.setdefault(line, {})
-        elif found := _TABLE.match(line):
-            current[int(found["id"])] = (
-                found["text"] if found["fields"] is None else found["fields"]
-            )
-    return tables
-
-
-def _source(metadata: str, tables: dict[str, dict[int, str]]) -> str:
-    """E.g. "matmul (jax_impl/matmul.py:44)"."""
-    if inline := _SOURCE.search(metadata):
-        return f"{_short(inline[1])}:{inline[2]}"
-    frame = _FRAME.search(metadata)
-    if frame is None:
-        return ""
-    try:
-        at = _fields(tables["StackFrames"][int(frame[1])])["file_location_id"]
-        where = _fields(tables["FileLocations"][at])
-        file = tables["FileNames"][where["file_name_id"]]
-        function = tables["FunctionNames"][where["function_name_id"]]
-    except KeyError:
-        return ""
-    return f"{function} ({_short(file)}:{where['line']})"
-
-
-def _fields(text: str) -> dict[str, int]:
-    return {name: int(value) for name, value in (pair.split("=") for pair in text.split())}
-
-
-def _short(file: str) -> str:
-    """The last folder and the file: enough to find it, and no path of a machine."""
-    return "/".join(Path(file).parts[-2:])
