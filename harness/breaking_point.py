@@ -70,22 +70,26 @@ def search(
 
 
 def conclusion(case: Case, tried: Mapping[int, Record], run_id: str) -> dict[str, Any]:
-    """The record of a search: `ok` when it found both ends, else how its last worker ended."""
-    ran, failed = _sizes(tried, record.OK), [s for s in tried if s not in _sizes(tried, record.OK)]
+    """The record of a search: `ok` when it found both ends, else how its last worker ended.
+
+    It has the shape and the plan of the largest size that ran.
+    """
+    ran, too_large = _sizes(tried, record.OK), _sizes(tried, record.OOM)
     last = list(tried.values())[-1]
+    best = tried[max(ran)] if ran else last
     result = record.new_record(case.probe(max(ran)) if ran else case, run_id)
-    result |= {name: last[name] for name in ("device", "environment", "plan")}
+    result |= {name: best[name] for name in ("device", "environment", "plan")}
     result["case_id"] = case.case_id
     ended = last["status"] in (record.OK, record.OOM)
     result["status"] = record.OK if ended and ran else last["status"]
-    smallest = min(failed, default=None)
-    failure = None if smallest is None else tried[smallest]["error"]
-    result["error"] = None if result["status"] == record.OK else failure
+    result["error"] = None if result["status"] == record.OK else last["error"]
+    smallest = min(too_large, default=None)
+    failure = last["error"] if smallest is None else tried[smallest]["error"]
     result["breaking_point"] = {
         "axis": case.axis,
         "largest_ran": max(ran, default=None),
         "smallest_failed": smallest,
-        "failure": failure,
+        "failure": last["error"] if not ended else failure,
         "tolerance": TOLERANCE,
         "tried": [{"size": size, "status": each["status"]} for size, each in tried.items()],
     }

@@ -14,6 +14,7 @@ from harness.cases import ANATOMY, BREAKING_POINT, SWEEP, Case
 from harness.memory.host_rss import host_rss
 from harness.memory.limit import data_limit
 from harness.reference import compare
+from harness.targets import in_one_line
 from harness.workload import Workload
 
 Send = Callable[[str, Any], None]
@@ -32,7 +33,7 @@ def measure(
     workload: Workload,
     send: Send,
     *,
-    reference: Path,
+    reference: Path | None,
     trace: Path,
     host_limit: int | None,
 ) -> None:
@@ -41,11 +42,16 @@ def measure(
         # The probes need memory of their own, so they measure what has already fitted.
         with limited(workload, host_limit):
             outputs = _time(workload, case, send)
-        if case.is_loss:
+        if case.is_loss and reference is not None:
             send("numerics", compare(outputs, workload.to_numpy, reference))
         del outputs  # or the step that is measured would be the second to hold gradients
+        figures = workload.measure_memory() if workload.measure_memory is not None else None
+        if figures is not None:
+            send("memory", figures.to_json(None))
         _trace(workload, case, send, trace)
-        _measure_memory(workload, send, on_host=case.measurement.device == "cpu")
+        # Last: what runs after it allocates more slowly.
+        if figures is not None and case.measurement.device == "cpu":
+            send("memory", figures.to_json(host_rss(workload.step)))
     elif case.mode == ANATOMY:
         workload.step()  # what is done only once is not part of a step
         assert workload.dissect is not None
@@ -83,9 +89,13 @@ def _runs(workload: Workload) -> bool:
 
 
 def _trace(workload: Workload, case: Case, send: Send, directory: Path) -> None:
+    """A profile that cannot be had is no reason to lose what was measured."""
     if case.measurement.trace:
-        workload.trace(directory)
-        send("trace", directory.name)
+        try:
+            workload.trace(directory)
+            send("trace", {"directory": directory.name, "error": None})
+        except Exception as error:
+            send("trace", {"directory": None, "error": in_one_line(error)})
 
 
 def _time(workload: Workload, case: Case, send: Send) -> tuple[Any, ...]:
@@ -109,13 +119,6 @@ def _time(workload: Workload, case: Case, send: Send) -> tuple[Any, ...]:
         timing["forward_s"] = [_seconds(workload.forward)[0] for _ in range(measurement.repeats)]
         send("timing", timing)
     return outputs
-
-
-def _measure_memory(workload: Workload, send: Send, *, on_host: bool) -> None:
-    if workload.measure_memory is None:
-        return
-    figures = workload.measure_memory()
-    send("memory", figures.to_json(host_rss(workload.step) if on_host else None))
 
 
 def _try(workload: Workload, send: Send) -> float:

@@ -28,6 +28,7 @@ from harness.memory.oom_kills import kernel_oom_kills
 _LOOK_EVERY_S = 1.0  # whether a silent worker is still there
 _KEPT_OUTPUT_BYTES = 65536
 _LONGEST_MESSAGE = 4000
+_OF_ITSELF = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGTRAP, signal.SIGILL)
 _UNNAMED = "one that a library does not name"
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,21 +49,27 @@ class _Ended(NamedTuple):
     def died(self) -> bool:
         return bool(self.exit_code) and not {"finished", "failure"} & set(self.sections)
 
+    @property
+    def may_be_of_a_limit(self) -> bool:
+        """Whether a process can end so that was refused memory: nobody else ended it."""
+        code = self.exit_code or 0
+        return self.died and (code > 0 or -code in _OF_ITSELF)
+
 
 def run_case(
-    case: Case, run_id: str, host: dict[str, Any], reference: Path, traces: Path
+    case: Case, run_id: str, host: dict[str, Any], reference: Path | None, traces: Path
 ) -> dict[str, Any]:
     """The record of the case. Only an interrupt gets out of here.
 
-    The worker reads the answer to its shape from `reference`; a profile of a step, where one
-    is wanted, gets a folder of its own in `traces`.
+    The worker reads the answer to its shape from `reference`, and checks nothing without one;
+    a profile of a step, where one is wanted, gets a folder of its own in `traces`.
     """
     result = record.new_record(case, run_id)
     result["environment"] = {**host, "gpu": None, "threads": None}
     oom_kills = kernel_oom_kills()
     start = time.monotonic()
     try:
-        ended = _run_worker(case, [reference, traces / case.case_id])
+        ended = _run_worker(case, reference, traces / case.case_id)
     except OSError as error:  # the machine has no process or no pipe left
         result["error"] = {"type": "NoWorker", "message": str(error)}
         return result
@@ -78,20 +85,24 @@ def run_case(
         result[name] = sections.get(name)
     killed_for_memory = ended.exit_code == -signal.SIGKILL and kernel_oom_kills() > oom_kills
     result["status"], result["error"] = _judge(ended, case.measurement.timeout_s, killed_for_memory)
-    if ended.died and result["status"] == record.ERROR and _lives_without_limit(case, reference):
+    failed = result["status"] == record.ERROR and ended.may_be_of_a_limit
+    if failed and _lives_without_limit(case):
         result["status"] = record.OOM
         result["error"]["allocation"] = f"{_UNNAMED}: the step runs without the limit"
     return result
 
 
-def _lives_without_limit(case: Case, directory: Path) -> bool:
-    """Whether a limit on memory is what a worker died of: not every library says so."""
+def _lives_without_limit(case: Case) -> bool:
+    """Whether a limit on memory is what a worker died of: not every library says so.
+
+    The same second opinion that a worker has of what is raised (`harness.measure.limited`).
+    """
     measurement = case.measurement
     if measurement.memory_limit_gib is None or measurement.device != "cpu":
         return False
     free = dataclasses.replace(measurement, memory_limit_gib=None, trace=False)
     again = dataclasses.replace(case, mode=BREAKING_POINT, measurement=free)
-    ended = _run_worker(again, [directory, directory])
+    ended = _run_worker(again, None, Path(os.devnull))
     return "finished" in ended.sections and "failure" not in ended.sections
 
 
@@ -140,11 +151,12 @@ def run_reference(shape: Shape, directory: Path, timeout_s: float) -> None:
         raise RuntimeError(f"reference: {_last_words(done.returncode, done.stderr)}")
 
 
-def _run_worker(case: Case, directories: Sequence[Path]) -> _Ended:
+def _run_worker(case: Case, reference: Path | None, trace: Path) -> _Ended:
     """Starts the worker, and stops it when its time is up."""
     deadline = time.monotonic() + case.measurement.timeout_s
     read_end, write_end = os.pipe()
-    with os.fdopen(read_end, "rb") as pipe, _worker(case, directories, write_end) as process:
+    arguments = [str(write_end), str(reference or ""), str(trace)]
+    with os.fdopen(read_end, "rb") as pipe, _worker(case, arguments, write_end) as process:
         sent, printed = _listen(process, pipe, deadline)
         with suppress(subprocess.TimeoutExpired):  # its last moments, with both ends closed
             process.wait(max(deadline - time.monotonic(), 0.1))
@@ -162,12 +174,12 @@ def _run_worker(case: Case, directories: Sequence[Path]) -> _Ended:
 
 @contextmanager
 def _worker(
-    case: Case, directories: Sequence[Path], write_end: int
+    case: Case, arguments: Sequence[str], write_end: int
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The worker's process, in a session of its own; killed with all it started, on any way out."""
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness.worker", str(write_end), *map(str, directories)],
+            [sys.executable, "-m", "harness.worker", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -85,17 +85,18 @@ def _run_cases(cases: Sequence[Case], store: RunStore, console: Console) -> None
     host = describe_host()
     expected_s = [seconds for _, seconds in predict_cases(cases)]
     with case_progress(console, expected_s) as progress, TemporaryDirectory() as scratch:
-        references: dict[Shape, Path] = {}
+        references: dict[Shape, Path | str] = {}
 
         def measure(case: Case) -> dict[str, Any]:
             progress.start(label(case))
-            try:
-                reference = _reference(case, references, scratch)
-            except (RuntimeError, OSError) as error:
-                result = record.new_record(case, store.run_id)
-                result["error"] = {"type": "NoReference", "message": str(error)}
-                return result
-            return run_case(case, store.run_id, host, reference, store.directory / TRACES)
+            reference = _reference(case, references, scratch)
+            path = reference if isinstance(reference, Path) else None
+            result = run_case(case, store.run_id, host, path, store.directory / TRACES)
+            if isinstance(reference, str) and result["status"] == record.OK:
+                # What was measured is kept, but nobody knows whether it is right.
+                result["status"] = record.ERROR
+                result["error"] = {"type": "NoReference", "message": reference}
+            return result
 
         for case in cases:
             for result in _records(case, measure, store):
@@ -115,18 +116,23 @@ def _records(
         yield measure(case)
 
 
-def _reference(case: Case, references: dict[Shape, Path], scratch: str) -> Path:
+def _reference(case: Case, references: dict[Shape, Path | str], scratch: str) -> Path | str | None:
     """Where the reference of the case's shape is, worked out when it is first wanted.
 
-    Only one is kept: the gradients of a large shape in float64 are large files.
+    A string says why there is none; None is for a case that needs none. Only one is kept:
+    the gradients of a large shape in float64 are large files.
     """
     if not case.is_loss or case.mode != SWEEP:
-        return Path(scratch)
+        return None
     if case.shape not in references:
         for directory in references.values():
-            shutil.rmtree(directory)
+            if isinstance(directory, Path):
+                shutil.rmtree(directory)
         references.clear()
-        directory = Path(mkdtemp(dir=scratch))
-        run_reference(case.shape, directory, case.measurement.timeout_s)
-        references[case.shape] = directory
+        try:
+            directory = Path(mkdtemp(dir=scratch))
+            run_reference(case.shape, directory, case.measurement.timeout_s)
+            references[case.shape] = directory
+        except (RuntimeError, OSError) as error:
+            references[case.shape] = str(error)
     return references[case.shape]

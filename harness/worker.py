@@ -1,10 +1,10 @@
 """One case in a process of its own.
 
 `python -m harness.worker FD REFERENCE TRACE` takes the case as JSON on standard input,
-reads the reference from the folder REFERENCE, and writes a profile, where one is wanted,
-into the folder TRACE. What it finds goes to the file descriptor FD, a JSON object a line,
-as soon as it is known: what was measured survives what goes wrong later. Standard output
-and error are left to the framework.
+reads the reference from the folder REFERENCE (checks nothing if that is empty), and writes
+a profile, where one is wanted, into the folder TRACE. What it finds goes to the file
+descriptor FD, a JSON object a line, as soon as it is known: what was measured survives what
+goes wrong later. Standard output and error are left to the framework.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ def main() -> None:
     def send(section: str, value: Any) -> None:
         print(json.dumps({"section": section, "value": value}), file=pipe, flush=True)
 
-    run_case(case, Path(sys.argv[2]), Path(sys.argv[3]), send)
+    reference = Path(sys.argv[2]) if sys.argv[2] else None
+    run_case(case, reference, Path(sys.argv[3]), send)
 
 
-def run_case(case: Case, reference: Path, trace: Path, send: Send) -> None:
+def run_case(case: Case, reference: Path | None, trace: Path, send: Send) -> None:
     """Sends sections as they are found; `finished` last, or `failure` instead of the rest."""
     is_out_of_memory: Callable[[BaseException], bool] = _never
     parts: dict[int, str] = {}
@@ -58,7 +59,7 @@ def run_case(case: Case, reference: Path, trace: Path, send: Send) -> None:
         words = {"type": type(told).__name__, "message": str(told)[:4000]}
         if status == record.OOM:
             allocation = failed_allocation(told, case.shape, parts)
-            words["allocation"] = allocation or "one that a library does not name"
+            words["allocation"] = allocation or _unnamed(parts)
         send("failure", {"status": status, "error": words})
 
 
@@ -70,6 +71,12 @@ def _status(error: Exception, is_out_of_memory: Callable[[BaseException], bool])
     if isinstance(error, MemoryError) or is_out_of_memory(error):
         return record.OOM
     return record.ERROR
+
+
+def _unnamed(parts: dict[int, str]) -> str:
+    """What is known of an allocation that a library failed to get without saying so."""
+    known = [f"{size / 2**20:,.1f} MiB for {what}" for size, what in parts.items()]
+    return f"one that a library does not name{''.join(f', beside {each}' for each in known)}"
 
 
 def _never(error: BaseException) -> bool:

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 PROBE = "torch allocator events"
+STEP = "harness: one step"
+"""What the step is called in the trace."""
 
 Event = dict[str, Any]
 
@@ -35,7 +37,8 @@ def profiled(step: Callable[[], Any], *, with_stack: bool) -> tuple[Any, list[Ev
     """What `step` returns, and the events of the trace; times are in microseconds."""
     activities = [ProfilerActivity.CPU]
     with profile(activities=activities, profile_memory=True, with_stack=with_stack) as profiler:
-        result = step()  # held until after the profile: its release is not part of the step
+        with record_function(STEP):
+            result = step()  # held until after the profile: its release is no part of the step
     with tempfile.TemporaryDirectory() as directory:
         trace = Path(directory) / "trace.json"
         profiler.export_chrome_trace(str(trace))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from harness.cases import Shape
 from loss_spec import DTYPE_BYTES
 
+_ENGINE = "_engine_run_backward"
 _ROOT = Path(__file__).resolve().parents[2]
 _UNITS = {"": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _UNITS |= {"B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30}
@@ -82,22 +83,15 @@ def _closest(size: _Size, names: Mapping[int, str], *, round_up_bytes: float) ->
 def _asked_by(error: BaseException) -> str:
     """The innermost line of a loss; the backward pass is called from no such line."""
     frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return ""
-    ours = [
-        frame
-        for frame in frames
-        if frame.name != "__init__"  # asked for by who made it
-        and (path := Path(frame.filename)).is_relative_to(_ROOT)
-        and is_of_a_loss(path.relative_to(_ROOT))
-    ]
-    in_backward = any(frame.name == "_engine_run_backward" for frame in frames)
-    after = [frame.name for frame in frames].index("_engine_run_backward") if in_backward else 0
-    inner = [frame for frame in ours if not in_backward or frames.index(frame) > after]
-    if inner:
-        path = Path(inner[-1].filename).relative_to(_ROOT)
-        return f"{inner[-1].name} ({path}:{inner[-1].lineno})"
-    return "the backward pass" if in_backward else ""
+    entered = [index for index, frame in enumerate(frames) if frame.name == _ENGINE]
+    inner = frames[entered[0] + 1 :] if entered else frames
+    for frame in reversed(inner):
+        path = Path(frame.filename)
+        if frame.name == "__init__" or not path.is_relative_to(_ROOT):
+            continue  # asked for by who made it
+        if is_of_a_loss(path.relative_to(_ROOT)):
+            return f"{frame.name} ({path.relative_to(_ROOT)}:{frame.lineno})"
+    return "the backward pass" if entered else ""
 
 
 def is_of_a_loss(path: Path) -> bool:

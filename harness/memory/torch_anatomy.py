@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from harness.memory.allocator_events import PROBE, Event, allocations, profiled
+from harness.memory.allocator_events import PROBE, STEP, Event, allocations, profiled
 from harness.memory.anatomy import (
     GRADIENT,
     INPUT,
@@ -43,7 +43,7 @@ def torch_anatomy(
     memory = allocations(events, device)
     kept = _addresses(dict(zip(output_names, outputs, strict=True)))
     spans = [event for event in events if event.get("ph") == "X"]
-    whole = next(span for span in spans if _is_function(span, "step"))
+    whole = next(span for span in spans if span["name"] == STEP)
     start, step_s = whole["ts"], whole["dur"] / 1e6
 
     inputs_bytes = sum(tensor.nbytes for tensor in inputs.values())
@@ -77,23 +77,28 @@ def _addresses(outputs: Mapping[str, torch.Tensor]) -> dict[int, str]:
 def _alive(
     memory: list[Event], peak_index: int, kept: Mapping[int, str], spans: list[Event]
 ) -> list[Buffer]:
-    """The allocations alive after event `peak_index`."""
-    alive: dict[int, Event] = {}
-    gradients: dict[int, str] = {}  # by the identity of the event: addresses are used again
-    for index, event in enumerate(memory):
+    """The allocations alive after event `peak_index`; what outlives the step is a gradient."""
+    outputs = {
+        index: kept[event["args"]["Addr"]]
+        for index, event in _alive_after(memory, len(memory) - 1).items()
+        if event["args"]["Addr"] in kept
+    }
+    return [
+        _buffer(event, outputs.get(index), spans)
+        for index, event in _alive_after(memory, peak_index).items()
+    ]
+
+
+def _alive_after(memory: list[Event], last: int) -> dict[int, Event]:
+    """Allocations up to event `last` that were not released, by index: addresses come again."""
+    alive: dict[int, int] = {}
+    for index, event in enumerate(memory[: last + 1]):
         address = event["args"]["Addr"]
         if event["args"]["Bytes"] < 0:
             alive.pop(address, None)
         else:
-            alive[address] = event
-        if index == peak_index:
-            at_peak = list(alive.values())
-    for address, event in alive.items():
-        if address in kept:
-            gradients[id(event)] = kept[address]
-    if peak_index < 0:
-        return []
-    return [_buffer(event, gradients.get(id(event)), spans) for event in at_peak]
+            alive[address] = index
+    return {index: memory[index] for index in sorted(alive.values())}
 
 
 def _buffer(event: Event, gradient: str | None, spans: list[Event]) -> Buffer:
@@ -137,11 +142,6 @@ def _short(file: Path) -> str:
     if "torchinductor" in str(file):
         return "torch.compile's code"
     return "/".join(file.parts[-2:])
-
-
-def _is_function(span: Event, name: str) -> bool:
-    function = _FUNCTION.fullmatch(span["name"])
-    return function is not None and function["name"] == name
 
 
 def _end(span: Event) -> float:

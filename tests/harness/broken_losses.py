@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
+import resource
 import signal
 import sys
 import time
@@ -31,6 +32,12 @@ def raising(hidden: Any, weight: Any, labels: Any) -> Any:
 
 def killed(hidden: Any, weight: Any, labels: Any) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_under_a_limit(hidden: Any, weight: Any, labels: Any) -> Any:
+    if resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return standard_linear_cross_entropy(hidden, weight, labels)
 
 
 def leaving(hidden: Any, weight: Any, labels: Any) -> Any:

@@ -18,8 +18,10 @@ from harness.memory.anatomy import (
     by_size,
     thinned,
 )
+from harness.memory.hlo_text import Origin
 from harness.memory.torch_anatomy import torch_anatomy
-from harness.memory.xla_program import read_program
+from harness.memory.xla_anatomy import _backward_s, _Run, _times_apart
+from harness.memory.xla_program import Program, read_program
 from harness.reference import inputs_of
 
 MIB = 2**20
@@ -30,11 +32,11 @@ MEASUREMENT = Measurement(warmup=0, repeats=1, timeout_s=60.0, device="cpu", mem
 
 
 def dissect(
-    framework: str, variant: str, dtype: str = "float32", **options: int
+    framework: str, variant: str, dtype: str = "float32", vocab_size: int = V, **options: int
 ) -> tuple[Anatomy, int]:
     """The anatomy, and the peak that the sweep's probe sees."""
     shape = Shape(
-        batch_size=2, seq_len=N // 2, hidden_dim=D, vocab_size=V, dtype=dtype,
+        batch_size=2, seq_len=N // 2, hidden_dim=D, vocab_size=vocab_size, dtype=dtype,
         ignored_fraction=0.0, seed=0,
     )  # fmt: skip
     case = make_case(framework, variant, shape, MEASUREMENT, options, mode=ANATOMY)
@@ -203,10 +205,21 @@ FileLocations
 StackFrames
 9 {file_location_id=4 parent_frame_id=2}
 
-ENTRY %main {
+%fused (p.1: f32[8]) -> f32[4,4] {
+  %p.1 = f32[8]{0} parameter(0)
+  %dot.7 = f32[4,4]{1,0} dot(%p.1, %p.1), metadata={op_name="a/dot_general"}
+  %max.7 = f32[4]{0} reduce(%dot.7), metadata={op_name="a/reduce_max"}
+  ROOT %sub.7 = f32[4,4]{1,0} subtract(%dot.7, %max.7), metadata={op_name="a/sub"}
+}
+
+ENTRY %main (x.1: f32[8]) -> (f32[4,4], f32[4,4]) {
   %x.1 = f32[8]{0} parameter(0), metadata={op_name="x"}
   %dot.2 = f32[4,4]{1,0} dot(%x.1), metadata={op_name="a/transpose(jvp())/dot" stack_frame_id=9}
-  ROOT %while.3 = (s32[]) while(%t), metadata={op_name="a/w" source_file="/a/b/c.py" source_line=7}
+  %fusion.4 = f32[4,4]{1,0} fusion(%x.1), calls=%fused, metadata={op_name="a/reduce_max"}
+  %while.3 = (s32[], f32[4,4]{1,0}) while(%t), metadata={source_file="/a/b/c.py" source_line=7}
+  %get-tuple-element.5 = f32[4,4]{1,0} get-tuple-element(%while.3), index=1
+  %bitcast.6 = f32[4,4]{1,0} bitcast(%get-tuple-element.5)
+  ROOT %tuple.9 = (f32[4,4]{1,0}, f32[4,4]{1,0}) tuple(%bitcast.6, %fusion.4)
 }
 """
 
@@ -228,15 +241,40 @@ def test_what_xla_writes_down_is_read(tmp_path: Path) -> None:
     }
     assert allocations == {0: (64, None, True), 1: (32, 0, False), 3: (80, None, False)}
     values = [
-        (each.instruction, each.shape, each.is_loop_carried, each.offset, each.first, each.last)
+        (each.name, each.shape, each.is_loop_carried, each.offset, each.first, each.last)
         for each in program.values
     ]
     assert values == [
-        ("while.3", "f32[4,4]", True, 0, 2, 3),
+        ("while.3{1}", "f32[4,4]", True, 0, 2, 3),
         ("x.1", "f32[8]", False, 0, 0, 3),
         ("dot.2", "f32[4,4]", False, 16, 1, 2),
     ]
-    assert program.origins["dot.2"].source == "matmul (jax_impl/matmul.py:44)"
-    assert program.origins["dot.2"].is_backward
-    assert program.origins["while.3"].source == "b/c.py:7"
-    assert not program.origins["while.3"].is_backward
+    origins = program.origins
+    assert origins["dot.2"].source == "matmul (jax_impl/matmul.py:44)"
+    assert origins["dot.2"].is_backward
+    assert origins["while.3"].source == "b/c.py:7"
+    assert (origins["while.3"].is_backward, origins["while.3"].is_container) == (False, True)
+    # Not by its metadata, which are of any of its instructions: by the matmul and what comes out.
+    assert origins["fusion.4"].operation == "dot_general+sub"
+    assert not origins["fusion.4"].is_container
+    assert program.outputs == ["while.3{1}", "fusion.4"]
+
+
+def test_instructions_that_run_at_once_are_all_in_the_timeline() -> None:
+    program = Program(origins={"b": Origin("dot", "", is_backward=True, is_container=False)})
+    runs = [_Run(0.0, 4.0, "a"), _Run(1.0, 3.0, "b"), _Run(3.0, 6.0, "b"), _Run(7.0, 8.0, "a")]
+    assert _times_apart(runs) == [4.0, 0.0, 2.0, 1.0]
+    assert _backward_s(runs, program) == 4.0
+
+
+def test_equal_gradients_are_told_apart_by_their_place() -> None:
+    anatomy, _ = dissect("jax", "one_pass", vocab_size=N)
+    names = [buffer.name for buffer in anatomy.buffers if buffer.kind == GRADIENT]
+    assert sorted(names) == ["gradient of hidden", "gradient of weight", "loss"]
+
+
+def test_both_frameworks_end_with_what_the_caller_keeps() -> None:
+    for framework in BACKENDS:
+        anatomy, _ = dissect(framework, "standard")
+        inputs = (N + V) * D * 4 + 4 * N
+        assert anatomy.timeline[-1][1] == pytest.approx(inputs + (N + V) * D * 4 + 4, abs=64)

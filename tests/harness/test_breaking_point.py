@@ -46,6 +46,7 @@ class Machine:
         if result["status"] != "ok":
             result["error"] = {"type": "Error", "message": "no", "allocation": "of 1 MiB"}
         result["device"] = "cpu"
+        result["plan"] = {"of": size}
         return result
 
 
@@ -87,6 +88,7 @@ def test_both_ends_and_all_that_was_tried_are_in_the_record() -> None:
     assert found["largest_ran"] <= 1000 < found["smallest_failed"] <= found["largest_ran"] * 1.05
     assert conclusion["vocab_size"] == found["largest_ran"]
     assert found["failure"]["allocation"] == "of 1 MiB"
+    assert conclusion["plan"] == {"of": found["largest_ran"]}
     assert [each["size"] for each in found["tried"]] == machine.tried
     assert {each["status"] for each in found["tried"]} == {"ok", "oom"}
 
@@ -99,7 +101,8 @@ def test_any_other_failure_ends_the_search_and_is_no_breaking_point(status: str)
     assert conclusion["status"] == status
     assert conclusion["error"]["message"] == "no"
     assert conclusion["breaking_point"]["largest_ran"] == 200
-    assert conclusion["breaking_point"]["smallest_failed"] == 400
+    assert conclusion["breaking_point"]["smallest_failed"] is None
+    assert conclusion["breaking_point"]["failure"]["message"] == "no"
 
 
 def test_a_search_in_which_nothing_runs() -> None:
@@ -204,7 +207,11 @@ def test_what_runs_without_the_limit_has_run_out_of_memory(
 
 @pytest.mark.parametrize(
     ("target", "words"),
-    [("raising", "this loss [does] not work"), ("killed", "killed by SIGKILL")],
+    [
+        ("raising", "this loss [does] not work"),
+        ("killed", "killed by SIGKILL"),
+        ("killed_under_a_limit", "killed by SIGKILL"),  # no limit kills: somebody else has
+    ],
 )
 def test_a_loss_that_fails_otherwise_has_no_breaking_point(
     run_harness: Callable[..., Finished], target: str, words: str

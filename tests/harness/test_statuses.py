@@ -89,5 +89,8 @@ def test_reference_that_fails_costs_its_cases_and_no_others(
     status = {(record["variant"], record["vocab_size"]): record for record in done.records}
     assert status["chunked", 96]["status"] == "ok"
     assert status["floor", 96000]["status"] == "ok"
+    assert status["chunked", 96000]["status"] == "error"
     assert status["chunked", 96000]["error"]["type"] == "NoReference"
+    assert len(status["chunked", 96000]["timing"]["step_s"]) == 2  # measured, if not checked
+    assert status["chunked", 96000]["memory"]["peak_bytes"] > 0
     assert done.status == 1
