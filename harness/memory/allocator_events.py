@@ -36,9 +36,11 @@ def peak_allocated_bytes(step: Callable[[], object], device: str = "cpu") -> int
 def profiled(step: Callable[[], Any], *, with_stack: bool) -> tuple[Any, list[Event]]:
     """What `step` returns, and the events of the trace; times are in microseconds."""
     activities = [ProfilerActivity.CPU]
-    with profile(activities=activities, profile_memory=True, with_stack=with_stack) as profiler:
-        with record_function(STEP):
-            result = step()  # held until after the profile: its release is no part of the step
+    with (
+        profile(activities=activities, profile_memory=True, with_stack=with_stack) as profiler,
+        record_function(STEP),
+    ):
+        result = step()  # held until after the profile: its release is no part of the step
     with tempfile.TemporaryDirectory() as directory:
         trace = Path(directory) / "trace.json"
         profiler.export_chrome_trace(str(trace))

@@ -82,16 +82,15 @@ def _closest(size: _Size, names: Mapping[int, str], *, round_up_bytes: float) ->
 
 def _asked_by(error: BaseException) -> str:
     """The innermost line of a loss; the backward pass is called from no such line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    entered = [index for index, frame in enumerate(frames) if frame.name == _ENGINE]
-    inner = frames[entered[0] + 1 :] if entered else frames
-    for frame in reversed(inner):
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
+        if frame.name == _ENGINE:
+            return "the backward pass"
         if frame.name == "__init__" or not path.is_relative_to(_ROOT):
             continue  # asked for by who made it
         if is_of_a_loss(path.relative_to(_ROOT)):
             return f"{frame.name} ({path.relative_to(_ROOT)}:{frame.lineno})"
-    return "the backward pass" if entered else ""
+    return ""
 
 
 def is_of_a_loss(path: Path) -> bool:
