@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cases import BREAKING_POINT, SWEEP, Case, Shape
-from harness.prediction import Prediction, is_unavailable, predict_case, reference_s
+from harness.predicted_time import reference_s
+from harness.prediction import Prediction, is_unavailable, predict_case
 from harness.speed import flops_per_s
 
 _TOO_LARGE = "will not fit"

@@ -13,7 +13,7 @@ from rich.console import Console
 from harness import dry_run
 from harness.cases import ANATOMY, BREAKING_POINT, SWEEP, Case, Measurement, Shape, make_case
 from harness.dry_run import in_words, predict_cases, show_dry_run
-from harness.prediction import limit_bytes, peak_bytes
+from harness.predicted_memory import limit_bytes, peak_bytes
 from harness.run import main
 
 SHAPE = Shape(
