@@ -118,7 +118,7 @@ def _cases(values: flags.FlagValues) -> list[Case]:
     expect_positive(values, "vocab_chunk", "token_chunk", "memory_budget_mib")
     cases = make_cases(
         frameworks=frameworks_of(values),
-        variants=variants_of(mode, _variants(values)),
+        variants=_variants(values),
         preset=preset,
         **inputs_of(values),
         options=_options(values),
@@ -137,7 +137,11 @@ def _variants(values: flags.FlagValues) -> list[str]:
     expected = f"{ALL}, or a list of {', '.join(EVERY_VARIANT)}"
     expect(values, "variants", values.variants and not unknown, expected)
     # In the table's order, floor first: what others are divided by runs next to them.
-    return [name for name in EVERY_VARIANT if {name, ALL} & set(values.variants)]
+    names = [name for name in EVERY_VARIANT if {name, ALL} & set(values.variants)]
+    measured = variants_of(values.mode, names)
+    a_loss = f"a variant that is a loss in --mode={values.mode} (floor has only a time)"
+    expect(values, "variants", measured, a_loss)
+    return measured
 
 
 def _axis(values: flags.FlagValues) -> str:

@@ -103,7 +103,10 @@ def test_flags_make_the_cases_of_their_mode(
         (("--mode=breaking_point", "--axis=hidden_dim"), ("axis", "vocab_size", "num_tokens")),
         (("--mode=breaking_point", "--trace"), ("--trace", "false")),
         (("--mode=anatomy", "--vocab_sizes=512,1024"), ("--vocab_sizes", "one size")),
-        (("--mode=anatomy", "--variants=floor"), ("--variants",)),
+        (
+            ("--mode=anatomy", "--variants=floor"),
+            ("--variants", "a variant that is a loss", "floor has only a time", "got floor"),
+        ),
     ],
     ids=" ".join,
 )
