@@ -107,6 +107,14 @@ def test_flags_make_the_cases_of_their_mode(
             ("--mode=anatomy", "--variants=floor"),
             ("--variants", "a variant that is a loss", "floor has only a time", "got floor"),
         ),
+        (("--mode=anatomy", "--warmup=2"), ("--warmup", "none", "anatomy", "got 2")),
+        (("--mode=anatomy", "--repeats=2"), ("--repeats", "none", "anatomy", "got 2")),
+        (("--mode=breaking_point", "--warmup=0"), ("--warmup", "none", "breaking_point", "got 0")),
+        (("--mode=breaking_point", "--repeats=2"), ("--repeats", "none", "breaking_point")),
+        (
+            ("--mode=anatomy", "--device=cpu", "--memory_limit_gib=1"),
+            ("--memory_limit_gib", "none", "anatomy on a CPU", "got 1"),
+        ),
     ],
     ids=" ".join,
 )
@@ -116,3 +124,10 @@ def test_flags_that_a_mode_cannot_use(
     assert main(["--dry_run", "--preset=smoke", *flags]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize("mode", ["sweep", "anatomy", "breaking_point"])
+def test_limit_that_holds_in_a_mode(mode: str) -> None:
+    """On a GPU it is on the whole process: in every mode."""
+    flags = ["--dry_run", "--preset=smoke", f"--mode={mode}", "--memory_limit_gib=1"]
+    assert main([*flags, "--device=gpu"]) == 0
