@@ -15,10 +15,10 @@ def label(case: Case) -> str:
     size = f"V={case.shape.vocab_size:,}"
     if case.mode == BREAKING_POINT:  # either may be what grows
         size = f"N={case.shape.num_tokens:,} {size}"
-    return f"{case.framework} {_variant(case)} {size}"
+    return f"{case.framework} {variant_with_options(case)} {size}"
 
 
-def _variant(case: Case) -> str:
+def variant_with_options(case: Case) -> str:
     """The variant with the options that were given it, shortly."""
     shown = [f"{name}={value}" for name, value in case.options.items() if name != "strategy"]
     return " ".join([case.variant, *shown])
@@ -30,7 +30,8 @@ def line(case: Case, result: dict[str, Any]) -> str:
     status = result["status"]
     parts = [
         f"[{style.get(status, 'red')}]{status:<11}[/]",
-        f"{case.framework:<5} {_variant(case):<9} N={result['batch_size'] * result['seq_len']:,} "
+        f"{case.framework:<5} {variant_with_options(case):<9} "
+        f"N={result['batch_size'] * result['seq_len']:,} "
         f"D={result['hidden_dim']:,} V={result['vocab_size']:,} {result['dtype']}",
     ]
     if result["timing"] and result["timing"]["step_s"]:
