@@ -1,4 +1,4 @@
-"""What would run, how much it would need, and what would not fit."""
+"""What would run, how much it would need, and what would not fit or not end in time."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from harness.report.formats import mebibytes
 from harness.speed import flops_per_s
 
 _TOO_LARGE = "will not fit"
+_TOO_LONG = "longer than --timeout_s"
+_REFERENCE_TOO_LONG = "its reference is longer than --timeout_s"
+_WARNINGS = (_TOO_LARGE, _TOO_LONG, _REFERENCE_TOO_LONG)
 _UNAVAILABLE = "unavailable"
 _WIDEST = 1000
 
@@ -35,11 +38,10 @@ def show_dry_run(console: Console, cases: Sequence[Case]) -> int:
     wide.print(table)
     for variant, reason in {c.variant: c.not_on_cpu for c in cases if is_unavailable(c)}.items():
         console.print(f"{variant}: {reason}", soft_wrap=True)
-    too_large = notes.count(_TOO_LARGE)
     noun = "case" if len(cases) == 1 else "cases"
     parts = [
         f"{len(cases)} {noun}, {in_words(sum(seconds for _, seconds in predictions))} in all",
-        *([f"{too_large} {_TOO_LARGE}"] if too_large else []),
+        *(f"{count} {warning}" for warning in _WARNINGS if (count := notes.count(warning))),
         "nothing was run",
     ]
     console.print("; ".join(parts))
@@ -63,7 +65,7 @@ def _table(
         is_words = name in ("framework", "variant", "dtype", "")
         table.add_column(name, justify="left" if is_words else "right", no_wrap=True)
     for *cells, note in zip(*columns.values(), strict=True):
-        style = "yellow" if note == _TOO_LARGE else ""
+        style = "yellow" if note in _WARNINGS else ""
         table.add_row(*(Text(cell, style=style) for cell in (*cells, note)))
     return table
 
@@ -81,10 +83,9 @@ def predict_cases(cases: Sequence[Case]) -> list[tuple[Prediction, float]]:
     for case in cases:
         prediction = predict_case(case, flops_per_s(case.measurement.device, case.shape.dtype))
         seconds = prediction.seconds
-        needs_answer = case.mode == SWEEP and case.is_loss and not is_unavailable(case)
-        if needs_answer and case.shape not in known:
+        if case.shape not in known and (answer_s := _answer_s(case)) > 0:
             known.add(case.shape)
-            seconds += reference_s(case.shape, flops_per_s("cpu", "float64"))
+            seconds += answer_s
         found.append((prediction, seconds))
     return found
 
@@ -96,12 +97,25 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def _answer_s(case: Case) -> float:
+    """Of the process that works out the reference; 0 where none is wanted."""
+    if case.mode != SWEEP or not case.is_loss or is_unavailable(case):
+        return 0.0
+    return reference_s(case.shape, flops_per_s("cpu", "float64"))
+
+
 def _note(case: Case, prediction: Prediction) -> str:
     if is_unavailable(case):
         return _UNAVAILABLE
-    if case.mode == BREAKING_POINT:
-        if prediction.peak_bytes is None:
-            return "nothing is known of its memory"
-        fitting = prediction.largest_fitting
-        return _TOO_LARGE if fitting is None else f"will end at {fitting:,}"
-    return "" if prediction.fits else _TOO_LARGE
+    searches = case.mode == BREAKING_POINT
+    if searches and prediction.peak_bytes is None:
+        return "nothing is known of its memory"
+    if searches and prediction.largest_fitting is None:
+        return _TOO_LARGE
+    if not searches and not prediction.fits:
+        return _TOO_LARGE
+    if _answer_s(case) > case.measurement.timeout_s:
+        return _REFERENCE_TOO_LONG
+    if not prediction.in_time:
+        return _TOO_LONG
+    return f"will end at about {prediction.largest_fitting:,}" if searches else ""

@@ -17,8 +17,10 @@ class Prediction:
     peak_bytes: int | None
     limit_bytes: int
     seconds: float
+    in_time: bool
+    """Whether its worker, or each of a search, ends before the timeout."""
     largest_fitting: int | None = None
-    """Of a search: the size at which it will end."""
+    """Of a search: the size at which it will end, about."""
 
     @property
     def fits(self) -> bool:
@@ -32,22 +34,32 @@ def is_unavailable(case: Case) -> bool:
 
 def predict_case(case: Case, flops_per_s: float) -> Prediction:
     if is_unavailable(case):
-        return Prediction(peak_bytes(case), limit_bytes(case), start_s(case))
+        return Prediction(peak_bytes(case), limit_bytes(case), start_s(case), in_time=True)
     if case.mode == BREAKING_POINT:
         return _predict_search(case, flops_per_s)
-    return Prediction(peak_bytes(case), limit_bytes(case), worker_s(case, flops_per_s))
+    seconds = worker_s(case, flops_per_s)
+    in_time = seconds <= case.measurement.timeout_s
+    return Prediction(peak_bytes(case), limit_bytes(case), seconds, in_time)
 
 
 def _predict_search(case: Case, flops_per_s: float) -> Prediction:
-    """Goes through the search as if each size ended as predicted."""
+    """Goes through the search as if each size ended as predicted.
+
+    A search may end earlier: on a CPU the limit counts what the matmul libraries take, too.
+    """
+    limit = limit_bytes(case)
     ran: list[int] = []
     failed: list[int] = []
-    seconds = 0.0
-    while (size := next_size(ran, failed, getattr(case.shape, case.axis))) is not None:
+    seconds, in_time = 0.0, True
+    while in_time and (size := next_size(ran, failed, getattr(case.shape, case.axis))) is not None:
         probe = case.probe(size)
-        peak, limit = peak_bytes(probe), limit_bytes(probe)
-        seconds += worker_s(probe, flops_per_s)
+        peak, probe_s = peak_bytes(probe), worker_s(probe, flops_per_s)
+        seconds += probe_s
         if peak is None:
             break
-        (ran if peak <= limit else failed).append(size)
-    return Prediction(peak_bytes(case), limit_bytes(case), seconds, max(ran, default=None))
+        if peak > limit:  # and ends early
+            failed.append(size)
+        else:
+            ran.append(size)
+            in_time = probe_s <= case.measurement.timeout_s
+    return Prediction(peak_bytes(case), limit, seconds, in_time, max(ran, default=None))

@@ -36,10 +36,10 @@ def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def case(variant: str = "standard", framework: str = "torch", **changes: Any) -> Case:
-    limit_gib = changes.pop("memory_limit_gib", 1.0)
+    limit_gib, timeout_s = changes.pop("memory_limit_gib", 1.0), changes.pop("timeout_s", 600)
     sizes = {name: changes.pop(name) for name in asdict(SHAPE) if name in changes}
     shape = replace(SHAPE, **sizes)
-    measurement = replace(MEASUREMENT, memory_limit_gib=limit_gib)
+    measurement = replace(MEASUREMENT, memory_limit_gib=limit_gib, timeout_s=timeout_s)
     return make_case(framework, variant, shape, measurement, {}, **changes)
 
 
@@ -79,6 +79,37 @@ def test_what_will_not_fit_is_marked(variant: str, spare_bytes: int) -> None:
     assert ("1 will not fit" in last) != fits
 
 
+@pytest.mark.parametrize("changes", [{}, {"mode": ANATOMY}, {"variant": "floor"}], ids=str)
+@pytest.mark.parametrize("spare_s", [-0.1, 0.1])
+def test_what_will_not_end_in_time_is_marked(changes: dict[str, Any], spare_s: float) -> None:
+    (prediction, _) = predict_cases([case(**changes)])[0]
+    one = case(**changes, timeout_s=prediction.seconds + spare_s)
+    *_, last = shown(one)
+    note = "longer than --timeout_s"
+    assert (note in " ".join(line_of(one))) == (f"; 1 {note};" in last) == (spare_s < 0)
+
+
+@pytest.mark.parametrize("spare_s", [-0.1, 0.1])
+def test_reference_that_will_not_end_in_time_fails_each_case_of_its_shape(spare_s: float) -> None:
+    """Of many tokens, so that it takes longer than one step or two of a case itself."""
+    measured = replace(MEASUREMENT, timeout_s=3 * 6 * 2048 * 32768 * 512 / FLOPS_PER_S + spare_s,
+                       warmup=0, repeats=1)  # fmt: skip
+    variants = ("floor", "standard", "two_pass")
+    lines = shown(*(make_case("torch", name, SHAPE, measured, {}) for name in variants))
+    marked = [line.split()[1] for line in lines if line.endswith("its reference is longer"
+                                                                 " than --timeout_s")]  # fmt: skip
+    assert marked == (["standard", "two_pass"] if spare_s < 0 else [])
+
+
+def test_search_that_meets_a_size_that_takes_too_long() -> None:
+    """Each size has the timeout to itself; one that does not fit ends early."""
+    search = {"mode": BREAKING_POINT, "axis": "vocab_size"}
+    largest = int(" ".join(line_of(case(**search))).rpartition(" ")[2].replace(",", ""))
+    longest_s = predict_cases([case(mode=ANATOMY, vocab_size=largest)])[0][0].seconds
+    assert "will end at about" in " ".join(line_of(case(**search, timeout_s=longest_s)))
+    assert "longer than --timeout_s" in " ".join(line_of(case(**search, timeout_s=4.0)))
+
+
 def test_marked_cases_are_counted() -> None:
     cases = [case(variant, vocab_size=size) for size in (8192, 65536)
              for variant in ("standard", "chunked")]  # fmt: skip
@@ -109,7 +140,7 @@ def test_nothing_is_claimed_of_a_loss_of_which_nothing_is_known() -> None:
 @pytest.mark.parametrize("variant", ["standard", "chunked"])
 def test_search_says_where_it_will_end(variant: str, limit_gib: float, axis: str) -> None:
     one = case(variant, mode=BREAKING_POINT, axis=axis, memory_limit_gib=limit_gib)
-    note = " ".join(line_of(one)).partition("will end at ")[2]
+    note = " ".join(line_of(one)).partition("will end at about ")[2]
     found = int(note.replace(",", ""))
     for size, fits in ((found, True), (round(found * 1.06), False)):
         needed = peak_bytes(one.probe(size))
