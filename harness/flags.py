@@ -49,7 +49,8 @@ def define_shared(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "memory_limit_gib",
         None,
-        "Memory for the arrays of a step, inputs included.",
+        "Memory for a step, inputs included; on a CPU all counts that the process takes during it, "
+        "the scratch of the matmul libraries included.",
         flag_values=values,
     )
     flags.DEFINE_integer("warmup", None, "Steps before the timed ones.", flag_values=values)

@@ -1,7 +1,8 @@
 """The memory that a case will need, and how much there is.
 
 What it needs is what the plan of our losses says, and for full logits what they are known to
-hold; the tests hold both to the probes.
+hold; the tests hold both to the probes. A limit on a CPU counts more: what matmul libraries
+take, touched or not. That tells at limits of a few hundred MiB, and in JAX at some GiB.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from harness.plans import plan_of
 
 
 def limit_bytes(case: Case) -> int:
-    """What the arrays of a step may take: the limit that was asked for, or what there is."""
+    """What a step may take: the limit that was asked for, or what there is."""
     measurement = case.measurement
     if measurement.memory_limit_gib is not None:
         return int(measurement.memory_limit_gib * 2**30)
