@@ -1,4 +1,4 @@
-"""What would run, how much it would need, and what would not fit."""
+"""What would run, how much it would need, and what would not fit or not end in time."""
 
 from __future__ import annotations
 
@@ -9,44 +9,71 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.case_columns import columns_apart, shared_line
 from harness.cases import BREAKING_POINT, SWEEP, Case, Shape
-from harness.prediction import Prediction, is_unavailable, predict_case, reference_s
+from harness.predicted_time import reference_s
+from harness.prediction import Prediction, is_unavailable, predict_case
+from harness.report.formats import mebibytes
 from harness.speed import flops_per_s
 
 _TOO_LARGE = "will not fit"
+_TOO_LONG = "longer than --timeout_s"
+_REFERENCE_TOO_LONG = "its reference is longer than --timeout_s"
+_WARNINGS = (_TOO_LARGE, _TOO_LONG, _REFERENCE_TOO_LONG)
+_UNAVAILABLE = "unavailable"
 _WIDEST = 1000
 
 
 def show_dry_run(console: Console, cases: Sequence[Case]) -> int:
     """Prints a line for each case; returns the exit status."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("case", no_wrap=True)
-    for column in ("peak MiB", "of MiB", "about"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
     predictions = predict_cases(cases)
     notes = [
         _note(case, prediction) for case, (prediction, _) in zip(cases, predictions, strict=True)
     ]
-    for case, (prediction, seconds), note in zip(cases, predictions, notes, strict=True):
-        style = "yellow" if note == _TOO_LARGE else ""
-        peak = "?" if prediction.peak_bytes is None else f"{prediction.peak_bytes / 2**20:,.0f}"
-        limit = f"{prediction.limit_bytes / 2**20:,.0f}"
-        cells = (case.case_id, peak, limit, in_words(seconds), note)
-        table.add_row(*(Text(cell, style=style) for cell in cells))
+    table = _table(cases, predictions, notes)
     # A name that is cut off names nothing: wider than the terminal, if need be.
     needed = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
     wide = Console(file=console.file, highlight=False, width=max(console.width, needed))
+    wide.print(shared_line(cases))
     wide.print(table)
-    too_large = notes.count(_TOO_LARGE)
+    for variant, reason in {c.variant: c.not_on_cpu for c in cases if is_unavailable(c)}.items():
+        console.print(f"{variant}: {reason}", soft_wrap=True)
     noun = "case" if len(cases) == 1 else "cases"
     parts = [
         f"{len(cases)} {noun}, {in_words(sum(seconds for _, seconds in predictions))} in all",
-        *([f"{too_large} {_TOO_LARGE}"] if too_large else []),
+        *(f"{count} {warning}" for warning in _WARNINGS if (count := notes.count(warning))),
         "nothing was run",
     ]
     console.print("; ".join(parts))
     return 0
+
+
+def _table(
+    cases: Sequence[Case], predictions: Sequence[tuple[Prediction, float]], notes: Sequence[str]
+) -> Table:
+    columns = columns_apart(cases) | {
+        "peak MiB": [
+            _peak(case, prediction)
+            for case, (prediction, _) in zip(cases, predictions, strict=True)
+        ],
+        "of MiB": [mebibytes(prediction.limit_bytes) for prediction, _ in predictions],
+        "about": [in_words(seconds) for _, seconds in predictions],
+        "": list(notes),
+    }
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in columns:
+        is_words = name in ("framework", "variant", "dtype", "")
+        table.add_column(name, justify="left" if is_words else "right", no_wrap=True)
+    for *cells, note in zip(*columns.values(), strict=True):
+        style = "yellow" if note in _WARNINGS else ""
+        table.add_row(*(Text(cell, style=style) for cell in (*cells, note)))
+    return table
+
+
+def _peak(case: Case, prediction: Prediction) -> str:
+    if case.mode == BREAKING_POINT:
+        return ""  # it has as many as it tries sizes
+    return "?" if prediction.peak_bytes is None else mebibytes(prediction.peak_bytes)
 
 
 def predict_cases(cases: Sequence[Case]) -> list[tuple[Prediction, float]]:
@@ -56,10 +83,9 @@ def predict_cases(cases: Sequence[Case]) -> list[tuple[Prediction, float]]:
     for case in cases:
         prediction = predict_case(case, flops_per_s(case.measurement.device, case.shape.dtype))
         seconds = prediction.seconds
-        needs_answer = case.mode == SWEEP and case.is_loss and not is_unavailable(case)
-        if needs_answer and case.shape not in known:
+        if case.shape not in known and (answer_s := _answer_s(case)) > 0:
             known.add(case.shape)
-            seconds += reference_s(case.shape, flops_per_s("cpu", "float64"))
+            seconds += answer_s
         found.append((prediction, seconds))
     return found
 
@@ -71,12 +97,25 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def _answer_s(case: Case) -> float:
+    """Of the process that works out the reference; 0 where none is wanted."""
+    if case.mode != SWEEP or not case.is_loss or is_unavailable(case):
+        return 0.0
+    return reference_s(case.shape, flops_per_s("cpu", "float64"))
+
+
 def _note(case: Case, prediction: Prediction) -> str:
     if is_unavailable(case):
-        return f"unavailable: {case.not_on_cpu}"
-    if case.mode == BREAKING_POINT:
-        if prediction.peak_bytes is None:
-            return "nothing is known of its memory"
-        fitting = prediction.largest_fitting
-        return _TOO_LARGE if fitting is None else f"will end at {fitting:,}"
-    return "" if prediction.fits else _TOO_LARGE
+        return _UNAVAILABLE
+    searches = case.mode == BREAKING_POINT
+    if searches and prediction.peak_bytes is None:
+        return "nothing is known of its memory"
+    if searches and prediction.largest_fitting is None:
+        return _TOO_LARGE
+    if not searches and not prediction.fits:
+        return _TOO_LARGE
+    if _answer_s(case) > case.measurement.timeout_s:
+        return _REFERENCE_TOO_LONG
+    if not prediction.in_time:
+        return _TOO_LONG
+    return f"will end at about {prediction.largest_fitting:,}" if searches else ""

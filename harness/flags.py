@@ -20,7 +20,8 @@ from harness.cases import Case, Measurement
 from harness.environment import has_nvidia_gpu
 from harness.plans import refused_budget
 from harness.presets import PRESETS, Preset
-from harness.store import HeldError, RunStore, new_run, newest_run
+from harness.resume import what_differs
+from harness.store import HeldError, RunStore, new_run, newest_run, runs_in
 from loss_spec import FLOAT_DTYPES
 
 FRAMEWORKS = ("torch", "jax")
@@ -49,7 +50,8 @@ def define_shared(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "memory_limit_gib",
         None,
-        "Memory for the arrays of a step, inputs included.",
+        "Memory for a step, inputs included; on a CPU all counts that the process takes during it, "
+        "the scratch of the matmul libraries included.",
         flag_values=values,
     )
     flags.DEFINE_integer("warmup", None, "Steps before the timed ones.", flag_values=values)
@@ -175,8 +177,8 @@ def open_store(
         store = newest_run(output_dir, asked)
         if store is None:
             raise BadFlagError(
-                f"--resume: expected a run of the same cases under {output_dir}, found none; "
-                "repeat the flags of the run to go on with"
+                f"--resume: expected a run of the same cases under {output_dir}, found "
+                f"{_nearest(output_dir, asked)}; repeat the flags of the run to go on with"
             )
         store.hold()
         return store
@@ -189,3 +191,10 @@ def open_store(
             f"--output_dir: expected a directory that can be written, got {output_dir} "
             f"({error.strerror or error})"
         ) from error
+
+
+def _nearest(output_dir: Path, asked: Sequence[dict[str, Any]]) -> str:
+    """The newest run, if it is the same but for how its cases are measured or how many."""
+    newest = next(runs_in(output_dir), None)
+    differs = "" if newest is None else what_differs(asked, newest.cases)
+    return f"one with {differs}" if differs else "none"

@@ -35,6 +35,7 @@ from harness.dry_run import show_dry_run
 from harness.flags import (
     BadFlagError,
     define_shared,
+    device_of,
     expect,
     expect_budgets,
     expect_positive,
@@ -118,7 +119,7 @@ def _cases(values: flags.FlagValues) -> list[Case]:
     expect_positive(values, "vocab_chunk", "token_chunk", "memory_budget_mib")
     cases = make_cases(
         frameworks=frameworks_of(values),
-        variants=variants_of(mode, _variants(values)),
+        variants=_variants(values),
         preset=preset,
         **inputs_of(values),
         options=_options(values),
@@ -137,7 +138,11 @@ def _variants(values: flags.FlagValues) -> list[str]:
     expected = f"{ALL}, or a list of {', '.join(EVERY_VARIANT)}"
     expect(values, "variants", values.variants and not unknown, expected)
     # In the table's order, floor first: what others are divided by runs next to them.
-    return [name for name in EVERY_VARIANT if {name, ALL} & set(values.variants)]
+    names = [name for name in EVERY_VARIANT if {name, ALL} & set(values.variants)]
+    measured = variants_of(values.mode, names)
+    a_loss = f"a variant that is a loss in --mode={values.mode} (floor has only a time)"
+    expect(values, "variants", measured, a_loss)
+    return measured
 
 
 def _axis(values: flags.FlagValues) -> str:
@@ -147,13 +152,25 @@ def _axis(values: flags.FlagValues) -> str:
 
 
 def _measurement(values: flags.FlagValues, preset: Preset) -> Measurement:
-    searches = values.mode == BREAKING_POINT
-    expect(values, "trace", not (searches and values.trace), f"false in --mode={BREAKING_POINT}")
+    _expect_used(values)
     asked = dataclasses.replace(measurement_of(values, preset), trace=values.trace)
     if asked.memory_limit_gib is not None:
         return asked
     limit_gib = default_limit_gib(values.mode, asked.device)
     return dataclasses.replace(asked, memory_limit_gib=limit_gib)
+
+
+def _expect_used(values: flags.FlagValues) -> None:
+    """Refuses what the mode would ignore."""
+    mode = values.mode
+    traces = mode != BREAKING_POINT or not values.trace
+    expect(values, "trace", traces, f"false in --mode={BREAKING_POINT}")
+    for name in ("warmup", "repeats"):
+        repeats = mode == SWEEP or values[name].value is None
+        expect(values, name, repeats, f"none in --mode={mode}, which repeats no step")
+    # On a GPU the limit is on the whole process, whatever it does.
+    limits = mode != ANATOMY or device_of(values) == "gpu" or values.memory_limit_gib is None
+    expect(values, "memory_limit_gib", limits, f"none in --mode={ANATOMY} on a CPU")
 
 
 def _options(values: flags.FlagValues) -> dict[str, int]:

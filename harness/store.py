@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,12 @@ class RunStore:
 
     def is_of(self, cases: Sequence[dict[str, Any]]) -> bool:
         """Whether the run is of exactly these cases, measured in the same way."""
-        return self._run.get("cases") == list(cases)
+        return self.cases == list(cases)
+
+    @property
+    def cases(self) -> list[dict[str, Any]]:
+        """What was asked for."""
+        return self._run.get("cases") or []
 
     def hold(self) -> None:
         """Keeps all others from appending; raises `HeldError` where one of them does already."""
@@ -130,6 +135,16 @@ def open_run(directory: Path) -> RunStore:
     return store
 
 
+def runs_in(output_dir: Path) -> Iterator[RunStore]:
+    """All that are there, the newest first."""
+    for path in sorted(output_dir.glob(f"*/{_RUN}"), reverse=True):
+        try:
+            store = open_run(path.parent)
+        except ValueError:  # no run of ours
+            continue
+        yield store
+
+
 def newest_run(output_dir: Path, cases: Sequence[dict[str, Any]]) -> RunStore | None:
     """The newest run of exactly these cases, measured in the same way; unfinished ones first.
 
@@ -137,11 +152,7 @@ def newest_run(output_dir: Path, cases: Sequence[dict[str, Any]]) -> RunStore | 
     a year by an hour.
     """
     finished = None
-    for path in sorted(output_dir.glob(f"*/{_RUN}"), reverse=True):
-        try:
-            store = open_run(path.parent)
-        except ValueError:  # no run of ours
-            continue
+    for store in runs_in(output_dir):
         if store.is_of(cases):
             if not store.is_finished():
                 return store

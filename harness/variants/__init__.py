@@ -32,7 +32,10 @@ class Variant:
     not_on_cpu: str = ""
     """Why it cannot be measured on a CPU, if so."""
     environment: tuple[tuple[str, str], ...] = ()
-    """Variables that must be set before its process starts on a CPU."""
+    """Variables that its process must have from the start on a CPU.
+
+    Read by `harness.conformance` alone: what needs them cannot be timed there (`not_on_cpu`).
+    """
 
 
 _OURS = {"torch": "torch_impl:linear_cross_entropy", "jax": "jax_impl:linear_cross_entropy"}

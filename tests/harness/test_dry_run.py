@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from harness import dry_run
 from harness.cases import ANATOMY, BREAKING_POINT, SWEEP, Case, Measurement, Shape, make_case
 from harness.dry_run import in_words, predict_cases, show_dry_run
-from harness.prediction import limit_bytes, peak_bytes
+from harness.predicted_memory import limit_bytes, peak_bytes
 from harness.run import main
 
 SHAPE = Shape(
@@ -36,9 +36,10 @@ def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def case(variant: str = "standard", framework: str = "torch", **changes: Any) -> Case:
-    limit_gib = changes.pop("memory_limit_gib", 1.0)
-    shape = replace(SHAPE, vocab_size=changes.pop("vocab_size", SHAPE.vocab_size))
-    measurement = replace(MEASUREMENT, memory_limit_gib=limit_gib)
+    limit_gib, timeout_s = changes.pop("memory_limit_gib", 1.0), changes.pop("timeout_s", 600)
+    sizes = {name: changes.pop(name) for name in asdict(SHAPE) if name in changes}
+    shape = replace(SHAPE, **sizes)
+    measurement = replace(MEASUREMENT, memory_limit_gib=limit_gib, timeout_s=timeout_s)
     return make_case(framework, variant, shape, measurement, {}, **changes)
 
 
@@ -50,8 +51,10 @@ def shown(*cases: Case, width: int = 80) -> list[str]:
 
 
 def line_of(one: Case) -> list[str]:
-    (line,) = [line for line in shown(one) if line.startswith(one.case_id)]
-    return line.removeprefix(one.case_id).split(maxsplit=4)
+    """What stands behind its name."""
+    name = [one.framework, one.variant]
+    (words,) = [words for line in shown(one) if (words := line.split())[:2] == name]
+    return words[2:]
 
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
@@ -76,12 +79,43 @@ def test_what_will_not_fit_is_marked(variant: str, spare_bytes: int) -> None:
     assert ("1 will not fit" in last) != fits
 
 
+@pytest.mark.parametrize("changes", [{}, {"mode": ANATOMY}, {"variant": "floor"}], ids=str)
+@pytest.mark.parametrize("spare_s", [-0.1, 0.1])
+def test_what_will_not_end_in_time_is_marked(changes: dict[str, Any], spare_s: float) -> None:
+    (prediction, _) = predict_cases([case(**changes)])[0]
+    one = case(**changes, timeout_s=prediction.seconds + spare_s)
+    *_, last = shown(one)
+    note = "longer than --timeout_s"
+    assert (note in " ".join(line_of(one))) == (f"; 1 {note};" in last) == (spare_s < 0)
+
+
+@pytest.mark.parametrize("spare_s", [-0.1, 0.1])
+def test_reference_that_will_not_end_in_time_fails_each_case_of_its_shape(spare_s: float) -> None:
+    """Of many tokens, so that it takes longer than one step or two of a case itself."""
+    measured = replace(MEASUREMENT, timeout_s=3 * 6 * 2048 * 32768 * 512 / FLOPS_PER_S + spare_s,
+                       warmup=0, repeats=1)  # fmt: skip
+    variants = ("floor", "standard", "two_pass")
+    lines = shown(*(make_case("torch", name, SHAPE, measured, {}) for name in variants))
+    marked = [line.split()[1] for line in lines if line.endswith("its reference is longer"
+                                                                 " than --timeout_s")]  # fmt: skip
+    assert marked == (["standard", "two_pass"] if spare_s < 0 else [])
+
+
+def test_search_that_meets_a_size_that_takes_too_long() -> None:
+    """Each size has the timeout to itself; one that does not fit ends early."""
+    search = {"mode": BREAKING_POINT, "axis": "vocab_size"}
+    largest = int(" ".join(line_of(case(**search))).rpartition(" ")[2].replace(",", ""))
+    longest_s = predict_cases([case(mode=ANATOMY, vocab_size=largest)])[0][0].seconds
+    assert "will end at about" in " ".join(line_of(case(**search, timeout_s=longest_s)))
+    assert "longer than --timeout_s" in " ".join(line_of(case(**search, timeout_s=4.0)))
+
+
 def test_marked_cases_are_counted() -> None:
     cases = [case(variant, vocab_size=size) for size in (8192, 65536)
              for variant in ("standard", "chunked")]  # fmt: skip
     *lines, last = shown(*cases)
     (marked,) = [line for line in lines if "will not fit" in line]
-    assert marked.startswith(cases[2].case_id)
+    assert marked.split()[:3] == ["torch", "standard", "65,536"]
     assert last.startswith("4 cases, ")
     assert last.endswith("in all; 1 will not fit; nothing was run")
 
@@ -89,9 +123,10 @@ def test_marked_cases_are_counted() -> None:
 @pytest.mark.parametrize("peer", ["liger", "quack"])
 def test_peer_that_cannot_run_here_says_why(peer: str) -> None:
     one = case(peer)
-    (line,) = [line for line in shown(one) if one.case_id in line]
-    assert f"unavailable: {one.not_on_cpu}" in line
-    assert not any("will not fit" in line for line in shown(one))
+    assert line_of(one)[-1] == "unavailable"
+    lines = shown(one, case(peer, vocab_size=8192))
+    assert lines.count(f"{peer}: {one.not_on_cpu}") == 1
+    assert not any("will not fit" in line for line in lines)
 
 
 def test_nothing_is_claimed_of_a_loss_of_which_nothing_is_known() -> None:
@@ -105,7 +140,7 @@ def test_nothing_is_claimed_of_a_loss_of_which_nothing_is_known() -> None:
 @pytest.mark.parametrize("variant", ["standard", "chunked"])
 def test_search_says_where_it_will_end(variant: str, limit_gib: float, axis: str) -> None:
     one = case(variant, mode=BREAKING_POINT, axis=axis, memory_limit_gib=limit_gib)
-    note = " ".join(line_of(one)).partition("will end at ")[2]
+    note = " ".join(line_of(one)).partition("will end at about ")[2]
     found = int(note.replace(",", ""))
     for size, fits in ((found, True), (round(found * 1.06), False)):
         needed = peak_bytes(one.probe(size))
@@ -152,9 +187,71 @@ def test_reference_is_for_sweeps_and_for_what_can_run() -> None:
 
 
 def test_no_name_is_cut_off_in_a_narrow_terminal() -> None:
-    one = case("liger", vocab_size=2**30)
-    (line,) = [line for line in shown(one, width=40) if one.case_id in line]
-    assert line.endswith(one.not_on_cpu)
+    name = "linear_cross_entropy_chunked"
+    cases = [case(name, vocab_size=size) for size in (2**30, 2**29)]
+    assert sum(name in line and "1,073,741,824" in line for line in shown(*cases, width=40)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "heads", "shared"),
+    [
+        ([{}], [], "N=2,048, D=512, V=32,768, float32"),
+        ([{}, {"vocab_size": 8192}], ["V"], "N=2,048, D=512, float32"),
+        ([{}, {"dtype": "bfloat16"}], ["dtype"], "N=2,048, D=512, V=32,768"),
+        ([{}, {"seq_len": 8, "hidden_dim": 64}], ["N", "D"], "V=32,768, float32"),
+        ([{"mode": BREAKING_POINT, "axis": "vocab_size"}], [],
+         "N=2,048, D=512, V from 32,768, float32"),
+        ([{"mode": BREAKING_POINT, "axis": "num_tokens"}], [],
+         "N from 2,048, D=512, V=32,768, float32"),
+    ],
+)  # fmt: skip
+def test_what_all_share_stands_above(
+    changes: list[dict[str, Any]], heads: list[str], shared: str
+) -> None:
+    first, _, head, *_ = shown(*(case(**each) for each in changes))
+    assert first == shared
+    assert head.split()[:-5] == ["framework", "variant", *heads]
+
+
+def test_cases_that_differ_have_different_names() -> None:
+    shape, measured = SHAPE, MEASUREMENT
+    cases = [
+        make_case("torch", "one_pass", shape, measured, {"token_chunk": 64}),
+        make_case("torch", "one_pass", shape, measured, {"token_chunk": 128}),
+        make_case("torch", "standard", shape, measured, {}),
+        make_case("torch", "standard", shape, measured, {}, is_repetition=True),
+    ]
+    lines = [line for line in shown(*cases) if line.startswith("torch")]
+    for line, name in zip(
+        lines,
+        ["one_pass token_chunk=64 ", "one_pass token_chunk=128 ", "standard ", "standard again "],
+        strict=True,
+    ):
+        assert line.removeprefix("torch").strip().startswith(name)
+    assert "again" not in lines[2]
+
+
+def test_peak_of_less_than_a_mebibyte() -> None:
+    """Not "0": 8 x 8 hidden, 64 x 8 weight, labels, and three times 8 x 64 logits."""
+    one = case(batch_size=1, seq_len=8, hidden_dim=8, vocab_size=64)
+    assert peak_bytes(one) == 4 * (64 + 512 + 8 + 3 * 512)
+    assert line_of(one)[0] == "0.0081"
+
+
+def test_search_has_no_peak_of_its_own() -> None:
+    one = case(mode=BREAKING_POINT, axis="vocab_size")
+    assert line_of(one)[0] == "1,024", "the limit comes first"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--variants=all",), ("--variants=all", "--preset=llama3_8b"),
+     ("--variants=all", "--mode=breaking_point"), ("--vocab_chunk=8192", "--token_chunk=1024")],
+    ids=" ".join,
+)  # fmt: skip
+def test_table_fits_a_terminal(flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--dry_run", "--device=cpu", *flags]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 120
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Sequence
 
-from harness import modes
-from harness.cases import ANATOMY, BREAKING_POINT, SWEEP
+import pytest
+from rich.console import Console
+
+from harness import modes, run
+from harness.cases import ANATOMY, BREAKING_POINT, SWEEP, Case
 from harness.modes import default_limit_gib, shapes_of, variants_of
 from harness.presets import Preset
 from harness.run import main
@@ -86,12 +89,18 @@ def test_default_limit(
     ids=["anatomy", "vocabulary", "tokens"],
 )  # fmt: skip
 def test_flags_make_the_cases_of_their_mode(
-    flags: tuple[str, ...], ids: list[str], capsys: pytest.CaptureFixture[str]
+    flags: tuple[str, ...], ids: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made: list[str] = []
+
+    def keep(console: Console, cases: Sequence[Case]) -> int:
+        made.extend(case.case_id for case in cases)
+        return 0
+
+    monkeypatch.setattr(run, "show_dry_run", keep)
     shared = ("--dry_run", "--preset=smoke", "--framework=torch", "--device=cpu")
     assert main([*shared, *flags]) == 0
-    said = capsys.readouterr().out
-    assert [word for word in said.split() if word.startswith("torch-")] == ids
+    assert made == ids
 
 
 @pytest.mark.parametrize(
@@ -103,7 +112,18 @@ def test_flags_make_the_cases_of_their_mode(
         (("--mode=breaking_point", "--axis=hidden_dim"), ("axis", "vocab_size", "num_tokens")),
         (("--mode=breaking_point", "--trace"), ("--trace", "false")),
         (("--mode=anatomy", "--vocab_sizes=512,1024"), ("--vocab_sizes", "one size")),
-        (("--mode=anatomy", "--variants=floor"), ("--variants",)),
+        (
+            ("--mode=anatomy", "--variants=floor"),
+            ("--variants", "a variant that is a loss", "floor has only a time", "got floor"),
+        ),
+        (("--mode=anatomy", "--warmup=2"), ("--warmup", "none", "anatomy", "got 2")),
+        (("--mode=anatomy", "--repeats=2"), ("--repeats", "none", "anatomy", "got 2")),
+        (("--mode=breaking_point", "--warmup=0"), ("--warmup", "none", "breaking_point", "got 0")),
+        (("--mode=breaking_point", "--repeats=2"), ("--repeats", "none", "breaking_point")),
+        (
+            ("--mode=anatomy", "--device=cpu", "--memory_limit_gib=1"),
+            ("--memory_limit_gib", "none", "anatomy on a CPU", "got 1"),
+        ),
     ],
     ids=" ".join,
 )
@@ -113,3 +133,10 @@ def test_flags_that_a_mode_cannot_use(
     assert main(["--dry_run", "--preset=smoke", *flags]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize("mode", ["sweep", "anatomy", "breaking_point"])
+def test_limit_that_holds_in_a_mode(mode: str) -> None:
+    """On a GPU it is on the whole process: in every mode."""
+    flags = ["--dry_run", "--preset=smoke", f"--mode={mode}", "--memory_limit_gib=1"]
+    assert main([*flags, "--device=gpu"]) == 0

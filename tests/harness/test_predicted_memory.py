@@ -10,7 +10,7 @@ import pytest
 
 from harness.cases import Measurement, Shape, make_case
 from harness.packing import Value, packed_bytes
-from harness.prediction import peak_bytes
+from harness.predicted_memory import peak_bytes
 from harness.reference import inputs_of
 from loss_spec import FLOAT_DTYPES
 
