@@ -16,6 +16,7 @@ from harness.report.dissected import (
     Part,
     Shape,
     dissected,
+    on_one_axis,
     sources,
 )
 from harness.report.failures import failures
@@ -134,19 +135,26 @@ def _draw(
     suffix: str,
     among: Collection[Shape],
 ) -> list[Plot]:
-    from harness.report.anatomy_plots import peak_figure, timeline_figure
+    from harness.report.anatomy_peak_plot import peak_figure
+    from harness.report.anatomy_timeline_plot import other_timelines_figure, timeline_figure
     from harness.report.axes import save
 
     which = shape.set_apart(among)
+    first, others = on_one_axis(steps)
     drawings = (
-        ("anatomy_peak", "What is alive at the peak", peak_figure, peak_caption),
-        ("anatomy_timeline", "Memory over one step", timeline_figure, timeline_caption),
+        ("peak", "What is alive at the peak", peak_figure, peak_caption, steps),
+        ("timeline", "Memory over one step", timeline_figure, timeline_caption, first),
+        (
+            *("timeline_others", "Memory over one step, the other variants"),
+            *(other_timelines_figure, timeline_caption, others),
+        ),
     )
     plots = []
-    for name, title, figure, caption in drawings:
-        path = directory / f"{name}{suffix}.png"
-        save(figure(steps, shape.described), path)
-        plots.append(Plot(path, f"{title} ({which})" if which else title, caption(steps)))
+    for name, title, figure, caption, drawn in drawings:
+        if drawn:
+            path = directory / f"anatomy_{name}{suffix}.png"
+            save(figure(drawn, shape.described), path)
+            plots.append(Plot(path, f"{title} ({which})" if which else title, caption(drawn)))
     return plots
 
 
