@@ -28,7 +28,7 @@ from harness.report.section import Plot, Section, TableText
 
 TITLE = "Where the bytes are"
 _MOST_PARTS = 8
-_LEAST = 1e-3
+_LEAST = 0.01
 """Of the peak: what is smaller has no row of its own."""
 
 
@@ -100,14 +100,17 @@ def _is(step: Dissected, framework: str, label: str) -> bool:
 
 
 def _largest(step: Dissected | None) -> list[Part]:
-    """All of it first, then its largest parts, the small ones in one."""
+    """The whole first, then its large parts, then one row for all the others."""
     if step is None:
         return []
-    whole = Part("", "all", step.peak_bytes, "")
-    parts = sorted(step.parts, key=lambda part: -part.size_bytes)
-    large = [part for part in parts if part.size_bytes >= _LEAST * step.peak_bytes][:_MOST_PARTS]
-    rest = sum(part.size_bytes for part in parts[len(large) :])
-    return [whole, *large, *([Part("", "all smaller ones", rest, "")] if rest else [])]
+    whole = Part("", "the whole peak", step.peak_bytes, "")
+    large = [
+        part
+        for part in sorted(step.parts, key=lambda part: -part.size_bytes)
+        if part.size_bytes >= _LEAST * step.peak_bytes and not part.is_of_many
+    ][:_MOST_PARTS]
+    rest = sum(part.size_bytes for part in step.parts) - sum(part.size_bytes for part in large)
+    return [whole, *large, *([Part("", "all the rest", rest, "")] if rest else [])]
 
 
 def _cells(part: Part | None) -> tuple[str, str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,11 @@ class Part:
     name: str
     size_bytes: int
     asked_by: str
+
+    @property
+    def is_of_many(self) -> bool:
+        """Whether it stands for small buffers that the record does not tell apart."""
+        return re.fullmatch(r"\d+ small buffers", self.name) is not None
 
 
 @dataclass(frozen=True, eq=False)

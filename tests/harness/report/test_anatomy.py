@@ -42,7 +42,7 @@ def test_frameworks_stand_side_by_side(anatomies):
     )
     assert table.numeric == (False, False, True, False, False, True, False)
     assert [row[:5] for row in table.rows[:3]] == [
-        ("standard", "all", "150", "\u2013", "all"),
+        ("standard", "the whole peak", "150", "\u2013", "the whole peak"),
         ("standard", "exp (workspace)", "64.0", "standard.py:15", "log_softmax (workspace)"),
         ("standard", "sub (workspace)", "64.0", "standard.py:15", "nll (workspace)"),
     ]
@@ -60,12 +60,31 @@ def test_parts_add_up_to_the_peak(make_anatomy, small):
     (table,) = anatomy_tables(records).tables
     for framework, step in zip(("JAX", "PyTorch"), steps_of(records), strict=True):
         (_, whole, peak), *rest = columns(table, framework)
-        assert whole == "all"
+        assert whole == "the whole peak"
         assert shown_mebibytes(peak) == pytest.approx(step.peak_bytes / MIB, abs=0.5)
         shown = sum(shown_mebibytes(each) for _, _, each in rest)
         assert shown == pytest.approx(step.peak_bytes / MIB, abs=0.5)
         assert len(rest) == (9 if small else 1), "the small ones are one"
         assert sum(part.size_bytes for part in step.parts) == step.peak_bytes
+
+
+def test_what_is_small_is_one_row_at_the_end(make_anatomy):
+    parts = [
+        Buffer(kind=INPUT, name="weight", size_bytes=40 * MIB),
+        Buffer(kind=WORKSPACE, name="tile", size_bytes=10 * MIB),
+        Buffer(kind=WORKSPACE, name="31 small buffers", size_bytes=2 * MIB),
+        Buffer(kind=GRADIENT, name="3 small buffers", size_bytes=MIB),
+        Buffer(kind=WORKSPACE, name="column", size_bytes=MIB),
+        Buffer(kind=WORKSPACE, name="row", size_bytes=MIB // 4),
+    ]
+    (table,) = anatomy_tables([make_anatomy(buffers=parts)]).tables
+    assert [row[1:3] for row in table.rows] == [
+        ("the whole peak", "54.2"),
+        ("weight (input)", "40.0"),
+        ("tile (workspace)", "10.0"),
+        ("column (workspace)", "1.00"),
+        ("all the rest", "3.25"),
+    ]
 
 
 def test_one_framework_alone_has_no_empty_columns(anatomies):
@@ -79,7 +98,7 @@ def test_one_framework_alone_has_no_empty_columns(anatomies):
 def test_variant_that_one_framework_lacks_has_cells_of_the_other(make_anatomy, anatomies):
     (table,) = anatomy_tables([*anatomies(), make_anatomy("jax", "optax")]).tables
     rows = [row for row in table.rows if row[0] == "optax"]
-    assert rows[0][1] == "all"
+    assert rows[0][1] == "the whole peak"
     assert {row[4:] for row in rows} == {("", "", "")}
 
 
@@ -105,7 +124,7 @@ def test_merged_runs_are_not_mixed(anatomies, make_anatomy, tmp_path):
     old, new = section.tables
     assert (old.title.split(",")[0], new.title.split(",")[0]) == ("run old", "run new")
     assert new.rows == (
-        ("standard", "all", "900", "\u2013"),
+        ("standard", "the whole peak", "900", "\u2013"),
         ("standard", "x (input)", "900", "\u2013"),
     )
     assert "900" not in {cell for row in old.rows for cell in row}
