@@ -7,10 +7,9 @@ from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
+from harness.report.anatomy_captions import peak_caption, timeline_caption
 from harness.report.dissected import (
-    GRADIENT,
     INPUT,
-    UNUSED,
     WORKSPACE,
     Dissected,
     Part,
@@ -20,7 +19,7 @@ from harness.report.dissected import (
     sources,
 )
 from harness.report.failures import failures
-from harness.report.formats import MISSING, mebibytes, size, times
+from harness.report.formats import MISSING, mebibytes
 from harness.report.measures import ANATOMY, Record, of_mode
 from harness.report.naming import framework_title, listed
 from harness.report.rows import make_rows
@@ -159,50 +158,3 @@ def _draw(
             save(figure(drawn, shape.described), path)
             plots.append(Plot(path, f"{title} ({which})" if which else title, caption(drawn)))
     return plots
-
-
-def peak_caption(steps: Sequence[Dissected]) -> str:
-    """E.g. "PyTorch standard holds 836 MiB, 768 MiB of it workspace (3 buffers of 256 MiB)"."""
-    clauses = []
-    for step in steps:
-        workspace = step.total(WORKSPACE)
-        clause = f"{step.title} holds {size(step.peak_bytes)}, {size(workspace)} of it workspace"
-        if (largest := step.largest) is not None:
-            alike = [
-                part
-                for part in step.parts
-                if part.kind == WORKSPACE and part.size_bytes > 0.9 * largest.size_bytes
-            ]
-            what = f"{len(alike)} x " if len(alike) > 1 else ""
-            clause += f" ({what}{size(largest.size_bytes)}: {listed([p.name for p in alike])})"
-        if (unused := step.total(UNUSED)) >= 0.01 * step.peak_bytes:
-            clause += f" and {size(unused)} not in use just then"
-        if step.total(GRADIENT) < 0.01 * step.peak_bytes:
-            clause += ", before a gradient is there"
-        clauses.append(clause)
-    return "; ".join(clauses) + "."
-
-
-def timeline_caption(steps: Sequence[Dissected]) -> str:
-    """How high each line gets, and when."""
-    clauses = []
-    for step in steps:
-        # When it gets there: on a plateau the very highest moment may be the last.
-        second = next(at for at, alive in step.timeline if alive >= 0.99 * step.most_bytes)
-        where = "in the forward pass"
-        if step.backward_s is not None and second >= step.backward_s:
-            where = "in the backward pass"
-        clauses.append(
-            f"{step.title} is highest {where}, {size(step.most_bytes)} beyond the inputs "
-            f"after {second / step.step_s:.0%} of its time"
-        )
-    standards = {s.series.framework: s for s in steps if s.series.variant == "standard"}
-    lower = [
-        f"{times(factor)} in {framework_title(step.series.framework)}"
-        for step in steps
-        if step.series.variant == "chunked" and step.series.framework in standards
-        if (factor := standards[step.series.framework].most_bytes / max(step.most_bytes, 1)) > 1
-    ]
-    if lower:
-        clauses.append(f"chunked stays lower than standard by {listed(lower)}")
-    return "; ".join(clauses) + "."

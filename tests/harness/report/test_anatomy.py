@@ -5,13 +5,9 @@ from __future__ import annotations
 import pytest
 
 from harness.memory.anatomy import GRADIENT, INPUT, UNUSED, WORKSPACE, Buffer
+from harness.report.anatomy_captions import peak_caption, timeline_caption
 from harness.report.anatomy_peak_plot import peak_figure
-from harness.report.anatomy_section import (
-    anatomy_section,
-    anatomy_tables,
-    peak_caption,
-    timeline_caption,
-)
+from harness.report.anatomy_section import anatomy_section, anatomy_tables
 from harness.report.anatomy_timeline_plot import other_timelines_figure, timeline_figure
 from harness.report.dissected import dissected, on_one_axis
 from harness.report.run import named
@@ -20,7 +16,7 @@ MIB = 2**20
 
 
 def steps_of(records):
-    ((_, steps),) = dissected(records).items()
+    ((_, steps),) = dissected(list(records)).items()
     return steps
 
 
@@ -240,6 +236,32 @@ def test_timeline_caption(make_anatomy, timelines, backward_s, caption):
     for record, timeline in zip(records, timelines.values(), strict=True):
         record["anatomy"] |= {"timeline": timeline, "step_s": 1.0, "backward_s": backward_s}
     assert timeline_caption(steps_of(records)) == caption
+
+
+@pytest.mark.parametrize(
+    ("variants", "subjects"),
+    [
+        (["standard", "chunked"], ["JAX standard", "JAX chunked"]),
+        (["standard", "chunked", "optax"], ["JAX standard", "JAX chunked", "JAX optax"]),
+        (
+            ["standard", "chunked", "fat", "lean", "middling"],
+            ["JAX standard", "JAX chunked", "of 3 others the one with the lowest peak, JAX lean,"],
+        ),
+        (["fat", "lean"], ["Of 2 the one with the lowest peak, JAX lean,"]),
+    ],
+)
+def test_captions_name_standard_and_chunked_and_of_the_others_the_leanest(
+    make_anatomy, variants, subjects
+):
+    sizes = {"lean": 8, "middling": 9}
+    steps = steps_of(
+        make_anatomy("jax", variant, buffers=[tile("tile", sizes.get(variant, 64))])
+        for variant in variants
+    )
+    peak, timeline = peak_caption(steps), timeline_caption(steps)
+    assert [clause.partition(" holds")[0] for clause in peak.split("; ")] == subjects
+    clauses = timeline.removesuffix(".").split("; ")
+    assert [clause.partition(" is highest")[0] for clause in clauses] == subjects
 
 
 def test_bars_end_at_the_peak(anatomies):
