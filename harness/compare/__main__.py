@@ -6,11 +6,11 @@
 Measure both on the same idle machine, with the same flags and at least five --repeats.
 Cases are matched by name and device. A case is slower if its steps are, by more than the
 threshold and by more than the floor's; it is larger if its workspace or peak grew, by the
-same probe; it broke if it was ok. Cases that only one run has are listed and are no
-regression.
+same probe; it broke if it was ok. Cases that only one run has are listed. One that only OLD
+has is missing, as it may have got worse unseen, unless it could not run there either.
 
-Exit status: 0 when nothing got worse, 1 when something did, 2 for unusable arguments or
-runs that have no case in common.
+Exit status: 0 when nothing got worse, 1 when something did or is missing (--allow_missing
+accepts that), 2 for unusable arguments or runs that have no case in common.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ def define_flags() -> flags.FlagValues:
     values.set_gnu_getopt(True)  # or flags that follow OLD and NEW would not be read as flags
     flags.DEFINE_float(
         "threshold_percent", 5.0, "Slower by this much counts as no change.", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "allow_missing", False, "Cases that NEW lacks are no failure.", flag_values=values
     )
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
     return values
@@ -68,7 +71,8 @@ def main(arguments: Sequence[str]) -> int:
     show_machine(console, matched)
     verdicts = [judge(pair, values.threshold_percent) for pair in pairs]
     show_verdicts(console, verdicts, matched)
-    return int(any(change.is_regression for each in verdicts for change in each.changes))
+    got_worse = any(change.is_regression for each in verdicts for change in each.changes)
+    return int(got_worse or bool(matched.missing and not values.allow_missing))
 
 
 def _open_runs(folders: Sequence[str]) -> tuple[RunStore, RunStore]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.environment import environment_facts
+from harness.report.environment import OF_THE_RUN, environment_facts
 from harness.report.measures import Record
 
-_OF_THE_RUN = ("run", "started", "cases")
 _DECIDES_TIMES = ("CPU", "GPU", "threads")
 
 
@@ -31,5 +30,5 @@ def differences(old_records: Sequence[Record], new_records: Sequence[Record]) ->
     return [
         Difference(name, old.get(name, ""), new.get(name, ""))
         for name in dict.fromkeys((*old, *new))
-        if name not in _OF_THE_RUN and old.get(name) != new.get(name)
+        if name not in OF_THE_RUN and old.get(name) != new.get(name)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness import record
 from harness.compare.breaking_point import judge_breaking_point
 from harness.compare.change import Change, NotJudged, Pair, Verdict
-from harness.compare.memory import judge_memory
+from harness.compare.memory import judge_anatomy, judge_memory
 from harness.compare.step_time import judge_step_time
 from harness.report.naming import status_words
 
@@ -36,4 +36,6 @@ def _findings(pair: Pair, threshold_percent: float) -> list[Change | NotJudged |
         return [judge_breaking_point(pair)]
     if old != record.OK:
         return []
+    if pair.old.get("anatomy") and pair.new.get("anatomy"):
+        return [judge_anatomy(pair)]
     return [judge_step_time(pair, threshold_percent), judge_memory(pair)]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from harness.compare.change import Pair
 from harness.compare.floors import FLOOR, floors_s, machine_ratio
-from harness.report.measures import Record, group_key, settle
+from harness.record import UNAVAILABLE
+from harness.report.measures import Record, group_key, is_probe, settle
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class Matched:
     pairs: tuple[Pair, ...]
     only_old: tuple[str, ...]
     only_new: tuple[str, ...]
+    missing: tuple[str, ...]
+    """Of `only_old` what could run there: a comparison without it may have lost a regression."""
     machine_ratio: float | None
     """What the floor takes in the new run, as a multiple of the old; None without one."""
 
@@ -30,6 +33,7 @@ def match(old_records: Sequence[Record], new_records: Sequence[Record]) -> Match
     old_floors_s, new_floors_s = floors_s(_sweep(old_records)), floors_s(_sweep(new_records))
     ratio = machine_ratio(old_floors_s, new_floors_s)
     common = [name for name in new if name in old and _same_device(old[name], new[name])]
+    only_old = [record for name, record in old.items() if name not in common]
     return Matched(
         pairs=tuple(
             Pair(
@@ -41,17 +45,17 @@ def match(old_records: Sequence[Record], new_records: Sequence[Record]) -> Match
             )
             for name in common
         ),
-        only_old=tuple(_named(record) for name, record in old.items() if name not in common),
+        only_old=tuple(map(_named, only_old)),
         only_new=tuple(_named(record) for name, record in new.items() if name not in common),
+        missing=tuple(_named(each) for each in only_old if each["status"] != UNAVAILABLE),
         machine_ratio=ratio,
     )
 
 
 def _cases(records: Sequence[Record]) -> dict[str, Record]:
-    """What stands for itself, by name: no probe on the way to a breaking point, no anatomy."""
-    found = [record for record in records if record.get("breaking_point")]
-    settled = settle([*_sweep(records), *found])
-    return {record["case_id"]: record for record in settled if record["variant"] != FLOOR}
+    """What stands for itself, by name: no probe on the way to a breaking point."""
+    found = [each for each in records if each.get("case_id") is not None and not is_probe(each)]
+    return {each["case_id"]: each for each in settle(found) if each["variant"] != FLOOR}
 
 
 def _sweep(records: Sequence[Record]) -> list[Record]:

@@ -19,14 +19,32 @@ FIGURES = ("workspace", "peak")
 
 def judge_memory(pair: Pair) -> Change | NotJudged | None:
     """The first figure that changed beyond the margin."""
-    old_probe, new_probe = (figure(each, "memory", "probe") for each in (pair.old, pair.new))
-    if old_probe != new_probe:
-        return NotJudged(f"memory: the probe was {old_probe or 'none'}, is {new_probe or 'none'}")
+    if other := _another_probe(pair, "memory", "probe"):
+        return other
     for name in FIGURES:
-        old, new = memory_bytes(pair.old, name), memory_bytes(pair.new, name)
-        if old is None or new is None:
-            continue
-        if abs(new - old) > max(MARGIN_BYTES, old * MARGIN_PERCENT / 100):
-            kind = "larger" if new > old else "smaller"
-            return Change(kind, name, size(old), size(new), percent_of(old, new))
+        if change := _change(name, *(memory_bytes(each, name) for each in (pair.old, pair.new))):
+            return change
     return None
+
+
+def judge_anatomy(pair: Pair) -> Change | NotJudged | None:
+    """Its buffers add up to the peak, so that one figure stands for all of them."""
+    if other := _another_probe(pair, "anatomy", "source"):
+        return other
+    return _change("peak", *(figure(e, "anatomy", "peak_bytes") for e in (pair.old, pair.new)))
+
+
+def _another_probe(pair: Pair, part: str, name: str) -> NotJudged | None:
+    old, new = (figure(each, part, name) for each in (pair.old, pair.new))
+    if old == new:
+        return None
+    return NotJudged(f"memory: the probe was {old or 'none'}, is {new or 'none'}")
+
+
+def _change(name: str, old: int | None, new: int | None) -> Change | None:
+    if old is None or new is None:
+        return None
+    if abs(new - old) <= max(MARGIN_BYTES, old * MARGIN_PERCENT / 100):
+        return None
+    kind = "larger" if new > old else "smaller"
+    return Change(kind, name, size(old), size(new), percent_of(old, new))

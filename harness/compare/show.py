@@ -43,10 +43,10 @@ def show_verdicts(console: Console, verdicts: Sequence[Verdict], matched: Matche
     _show_not_judged(console, verdicts)
     for run, names in (("old", matched.only_old), ("new", matched.only_new)):
         _show_names(console, f"in the {run} run only", names)
-    console.print(Text(summary(verdicts)), soft_wrap=True)
+    console.print(Text(summary(verdicts, len(matched.missing))), soft_wrap=True)
 
 
-def summary(verdicts: Sequence[Verdict]) -> str:
+def summary(verdicts: Sequence[Verdict], missing: int) -> str:
     """E.g. "12 cases compared: 1 slower, 0 larger, 11 the same within the noise"."""
     counts = Counter(kind for each in verdicts for kind in {c.kind for c in each.changes})
     parts = [f"{counts[kind]} {kind}" for kind in KINDS if counts[kind] or kind in _ALWAYS_COUNTED]
@@ -55,6 +55,8 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     parts.append(f"{len(unchanged) - in_part} the same within the noise")
     if in_part:
         parts.append(f"{in_part} not judged or in part only")
+    if missing:
+        parts.append(f"{missing} missing")
     cases = "case" if len(verdicts) == 1 else "cases"
     return f"{len(verdicts)} {cases} compared: {', '.join(parts)}"
 

@@ -7,19 +7,19 @@ from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
+from harness.report.anatomy_captions import peak_caption, timeline_caption
 from harness.report.dissected import (
-    GRADIENT,
     INPUT,
-    UNUSED,
     WORKSPACE,
     Dissected,
     Part,
     Shape,
     dissected,
+    on_one_axis,
     sources,
 )
 from harness.report.failures import failures
-from harness.report.formats import MISSING, mebibytes, size, times
+from harness.report.formats import MISSING, mebibytes
 from harness.report.measures import ANATOMY, Record, of_mode
 from harness.report.naming import framework_title, listed
 from harness.report.rows import make_rows
@@ -27,7 +27,7 @@ from harness.report.section import Plot, Section, TableText
 
 TITLE = "Where the bytes are"
 _MOST_PARTS = 8
-_LEAST = 1e-3
+_LEAST = 0.01
 """Of the peak: what is smaller has no row of its own."""
 
 
@@ -99,14 +99,17 @@ def _is(step: Dissected, framework: str, label: str) -> bool:
 
 
 def _largest(step: Dissected | None) -> list[Part]:
-    """All of it first, then its largest parts, the small ones in one."""
+    """The whole first, then its large parts, then one row for all the others."""
     if step is None:
         return []
-    whole = Part("", "all", step.peak_bytes, "")
-    parts = sorted(step.parts, key=lambda part: -part.size_bytes)
-    large = [part for part in parts if part.size_bytes >= _LEAST * step.peak_bytes][:_MOST_PARTS]
-    rest = sum(part.size_bytes for part in parts[len(large) :])
-    return [whole, *large, *([Part("", "all smaller ones", rest, "")] if rest else [])]
+    whole = Part("", "the whole peak", step.peak_bytes, "")
+    large = [
+        part
+        for part in sorted(step.parts, key=lambda part: -part.size_bytes)
+        if part.size_bytes >= _LEAST * step.peak_bytes and not part.is_of_many
+    ][:_MOST_PARTS]
+    rest = sum(part.size_bytes for part in step.parts) - sum(part.size_bytes for part in large)
+    return [whole, *large, *([Part("", "all the rest", rest, "")] if rest else [])]
 
 
 def _cells(part: Part | None) -> tuple[str, str, str]:
@@ -134,64 +137,24 @@ def _draw(
     suffix: str,
     among: Collection[Shape],
 ) -> list[Plot]:
-    from harness.report.anatomy_plots import peak_figure, timeline_figure
+    from harness.report.anatomy_peak_plot import peak_figure
+    from harness.report.anatomy_timeline_plot import other_timelines_figure, timeline_figure
     from harness.report.axes import save
 
     which = shape.set_apart(among)
+    first, others = on_one_axis(steps)
     drawings = (
-        ("anatomy_peak", "What is alive at the peak", peak_figure, peak_caption),
-        ("anatomy_timeline", "Memory over one step", timeline_figure, timeline_caption),
+        ("peak", "What is alive at the peak", peak_figure, peak_caption, steps),
+        ("timeline", "Memory over one step", timeline_figure, timeline_caption, first),
+        (
+            *("timeline_others", "Memory over one step, the other variants"),
+            *(other_timelines_figure, timeline_caption, others),
+        ),
     )
     plots = []
-    for name, title, figure, caption in drawings:
-        path = directory / f"{name}{suffix}.png"
-        save(figure(steps, shape.described), path)
-        plots.append(Plot(path, f"{title} ({which})" if which else title, caption(steps)))
+    for name, title, figure, caption, drawn in drawings:
+        if drawn:
+            path = directory / f"anatomy_{name}{suffix}.png"
+            save(figure(drawn, shape.described), path)
+            plots.append(Plot(path, f"{title} ({which})" if which else title, caption(drawn)))
     return plots
-
-
-def peak_caption(steps: Sequence[Dissected]) -> str:
-    """E.g. "PyTorch standard holds 836 MiB, 768 MiB of it workspace (3 buffers of 256 MiB)"."""
-    clauses = []
-    for step in steps:
-        workspace = step.total(WORKSPACE)
-        clause = f"{step.title} holds {size(step.peak_bytes)}, {size(workspace)} of it workspace"
-        if (largest := step.largest) is not None:
-            alike = [
-                part
-                for part in step.parts
-                if part.kind == WORKSPACE and part.size_bytes > 0.9 * largest.size_bytes
-            ]
-            what = f"{len(alike)} x " if len(alike) > 1 else ""
-            clause += f" ({what}{size(largest.size_bytes)}: {listed([p.name for p in alike])})"
-        if (unused := step.total(UNUSED)) >= 0.01 * step.peak_bytes:
-            clause += f" and {size(unused)} not in use just then"
-        if step.total(GRADIENT) < 0.01 * step.peak_bytes:
-            clause += ", before a gradient is there"
-        clauses.append(clause)
-    return "; ".join(clauses) + "."
-
-
-def timeline_caption(steps: Sequence[Dissected]) -> str:
-    """How high each line gets, and when."""
-    clauses = []
-    for step in steps:
-        # When it gets there: on a plateau the very highest moment may be the last.
-        second = next(at for at, alive in step.timeline if alive >= 0.99 * step.most_bytes)
-        where = "in the forward pass"
-        if step.backward_s is not None and second >= step.backward_s:
-            where = "in the backward pass"
-        clauses.append(
-            f"{step.title} is highest {where}, {size(step.most_bytes)} beyond the inputs "
-            f"after {second / step.step_s:.0%} of its time"
-        )
-    standards = {s.series.framework: s for s in steps if s.series.variant == "standard"}
-    lower = [
-        f"{times(factor)} in {framework_title(step.series.framework)}"
-        for step in steps
-        if step.series.variant == "chunked" and step.series.framework in standards
-        if (factor := standards[step.series.framework].most_bytes / max(step.most_bytes, 1)) > 1
-    ]
-    if lower:
-        clauses.append(f"chunked stays lower than standard by {listed(lower)}")
-    return "; ".join(clauses) + "."

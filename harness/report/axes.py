@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from harness.report.naming import vocabulary_labels
 
@@ -27,13 +27,16 @@ _HANDLE_CHARACTERS = 10
 _USUAL_ROWS = 3
 _BAR_CHARACTERS = 28
 _ROW_INCHES = 0.17
+_MOST_TICKS = 6
+_MOST_COLUMNS = 3
+_PANEL_INCHES = 1.7
 
 
 def new_figure(title: str, subtitle: str, footnote: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8.0, 5.4), dpi=144, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    small_print = [subtitle, *([footnote] if footnote else [])]
+    small_print = [subtitle, *footnote.splitlines()]
     axes.set_title(
         title, loc="left", fontsize=13, fontweight="bold", pad=10 + 12 * len(small_print)
     )
@@ -46,10 +49,45 @@ def new_figure(title: str, subtitle: str, footnote: str) -> tuple[Figure, Axes]:
         fontsize=8.5,
         color=GREY,
     )
+    _make_plain(axes)
+    return figure, axes
+
+
+def new_panels(
+    title: str, subtitle: str, footnote: str, names: Sequence[str], *, x_label: str, y_label: str
+) -> tuple[Figure, list[Axes]]:
+    """A small picture for each name, all on the same axes."""
+    columns = min(_MOST_COLUMNS, len(names))
+    rows = math.ceil(len(names) / columns)
+    small_print = [subtitle, *footnote.splitlines()]
+    head_inches = 0.45 + 0.16 * len(small_print)
+    height = head_inches + 0.9 + _PANEL_INCHES * rows
+    figure = Figure(figsize=(10.0, height), dpi=144, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - head_inches / height))
+    top = 1 - 0.1 / height
+    figure.text(0.01, top, title, fontsize=13, fontweight="bold", va="top")
+    figure.text(
+        0.01, top - 0.27 / height, "\n".join(small_print), fontsize=8.5, color=GREY, va="top"
+    )
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    panels, empty = list(grid[: len(names)]), grid[len(names) :]
+    for axes, name in zip(panels, names, strict=True):
+        axes.set_title(name, loc="left", fontsize=9.5)
+        _make_plain(axes)
+    for axes in panels[-columns:]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel(x_label)
+    figure.supylabel(y_label, fontsize=10)
+    for axes in empty:
+        axes.set_axis_off()
+    return figure, panels
+
+
+def _make_plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
-    return figure, axes
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -113,6 +151,21 @@ def vocabulary_axis(axes: Axes, sizes: Sequence[int]) -> None:
     _set_ticks(axes.xaxis, [sizes[i] for i in shown], [labels[i] for i in shown])
     note = f" ({unit})" if unit else ""
     axes.set_xlabel(f"vocabulary size V, log scale{note}")
+
+
+def linear_axis(axis: Axis, text: Callable[[float], str], base: int) -> None:
+    """Ticks from zero on a linear scale; those of bytes (base 2) are round in every unit.
+
+    Multiples of a power of two are: 256 MiB, 1.25 GiB; of a power of ten they would not be.
+    """
+    _, top = axis.get_view_interval()
+    if base == 2:
+        step = 2 ** max(math.ceil(math.log2(top / _MOST_TICKS)), 0)
+        ticks = [float(tick) for tick in range(0, math.floor(top) + 1, step)]
+    else:
+        found = MaxNLocator(nbins=_MOST_TICKS, steps=[1, 2, 5, 10]).tick_values(0, top)
+        ticks = [tick for tick in found if 0 <= tick <= top]
+    _set_ticks(axis, ticks, [text(tick) if tick else "0" for tick in ticks])
 
 
 def log_axis(axis: Axis, values: Sequence[float], text: Callable[[float], str], base: int) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
-from harness.report.axes import GREY, LOWER_BOUND
+from harness.report.axes import GREY, LOWER_BOUND, linear_axis
 from harness.report.out_of_memory import draw_out_of_memory
 from harness.report.quantity import Quantity, bounds
 from harness.report.series import Series
@@ -45,7 +43,7 @@ def draw_bars(axes: Axes, quantity: Quantity, series: Sequence[Series], vocab_si
     _name_bars(axes, labels)
     axes.set_xlabel(f"vocabulary size V = {vocab_size:,}")
     axes.grid(False, axis="x")
-    _linear_ticks(axes, quantity)
+    linear_axis(axes.yaxis, quantity.text, quantity.base)
     draw_out_of_memory(axes, barred, centre, labelled=False)
 
 
@@ -122,14 +120,3 @@ def _draw_floor(axes: Axes, quantity: Quantity, series: Series, vocab_size: int)
         label=f"{series.title}, {quantity.text(value.median)} {LOWER_BOUND}",
     )
     return value.median
-
-
-def _linear_ticks(axes: Axes, quantity: Quantity) -> None:
-    top = axes.get_ylim()[1]
-    # Steps that are round in the unit of the labels: 256 MiB, not 262.144 MB.
-    unit = 1024 ** min(int(math.log(top, 1024)), 3) if quantity.is_memory else 1
-    ticks = [
-        tick * unit for tick in MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(0, top / unit)
-    ]
-    ticks = [tick for tick in ticks if 0 <= tick <= top]
-    axes.set_yticks(ticks, [quantity.text(tick) if tick else "0" for tick in ticks])

@@ -1,4 +1,4 @@
-"""Bars of the largest size that ran, a mark at the smallest that did not."""
+"""Bars of the largest size that ran, a mark at the smallest that ran out of memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def breaking_point_figure(limits: Sequence[Limit], search: Search) -> Figure:
 
 def _draw(axes: Axes, limit: Limit, place: int, ratio: float | None) -> None:
     ran = limit.largest_ran or 0
-    axes.barh(place, ran, 0.68, color=limit.series.colour, alpha=0.85)
+    if ran:
+        axes.barh(place, ran, 0.68, color=limit.series.colour, alpha=0.85)
     if limit.smallest_failed is not None:
         axes.plot(
             limit.smallest_failed, place, "x", color=limit.series.colour, markersize=7,
@@ -54,6 +55,8 @@ def _draw(axes: Axes, limit: Limit, place: int, ratio: float | None) -> None:
 
 def _words(limit: Limit, ratio: float | None) -> str:
     status = status_words(limit.record["status"])
+    if limit.is_empty:
+        return status
     if limit.largest_ran is None:
         return f"none ran: {status}"
     if not is_ok(limit.record):
@@ -69,6 +72,6 @@ def _legend(limits: Sequence[Limit]) -> list[Patch | Line2D]:
         *(Patch(facecolor=colour, label=f"{name}: ran") for name, colour in frameworks.items()),
         Line2D(
             [], [], color=GREY, linestyle="none", marker="x", markersize=7, markeredgewidth=2.2,
-            label="the smallest that did not",
+            label="the smallest that ran out of memory",
         ),
     ]  # fmt: skip

@@ -6,18 +6,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.report.failures import failures
 from harness.report.formats import MISSING, ratio, times
 from harness.report.limits import Limit, Search, over_standard, searches
 from harness.report.measures import Record
 from harness.report.naming import framework_title, listed, status_words
+from harness.report.rows import make_rows
 from harness.report.section import Plot, Section, TableText
 
 TITLE = "Breaking points"
-_NOTE = (
-    "Found by doubling, then bisection to 5 %, each size in a process of its own under the "
-    "limit. x standard: over what the full-logits loss of the same framework reaches, where "
-    "both searches came to their end. What failed is of the smallest size that did not run."
-)
 
 
 def breaking_point_section(records: Sequence[Record], directory: Path) -> Section:
@@ -26,6 +23,7 @@ def breaking_point_section(records: Sequence[Record], directory: Path) -> Sectio
     plots = [
         _draw(limits, search, directory, f"_{index + 1}" if len(found) > 1 else "", found.keys())
         for index, (search, limits) in enumerate(found.items())
+        if not all(limit.is_empty for limit in limits)
     ]
     return replace(breaking_point_tables(records), plots=tuple(plots))
 
@@ -41,8 +39,24 @@ def breaking_point_tables(records: Sequence[Record]) -> Section:
             _table(limits, search, search.described if several else "")
             for search, limits in found.items()
         ),
-        notes=(_NOTE,) if found else (),
+        notes=(_note(found.values()),) if found else (),
+        failures=tuple(failures(make_rows(_without_result(found.values())))),
     )
+
+
+def _note(found: Collection[Sequence[Limit]]) -> str:
+    tolerances = sorted({limit.tolerance for limits in found for limit in limits})
+    percents = listed([f"{100 * each:g} %" for each in tolerances])
+    return (
+        f"Found by doubling, then bisection to {percents}, each size in a process of its own under "
+        "the limit. x standard: over what the full-logits loss of the same framework reaches, "
+        "where both searches came to their end. What failed is the smallest size that ran out of "
+        "memory, or what else ended the search."
+    )
+
+
+def _without_result(found: Collection[Sequence[Limit]]) -> list[Record]:
+    return [limit.record for limits in found for limit in limits if limit.is_empty]
 
 
 def _table(limits: Sequence[Limit], search: Search, title: str) -> TableText:
@@ -62,7 +76,7 @@ def _table(limits: Sequence[Limit], search: Search, title: str) -> TableText:
     return TableText(
         title=title,
         headers=(
-            "framework", "variant", f"largest {search.symbol} that ran", "smallest that did not",
+            "framework", "variant", f"largest {search.symbol} that ran", "smallest out of memory",
             "x standard", "sizes tried", "what failed", "status",
         ),
         numeric=(False, False, True, True, True, True, False, False),
@@ -110,7 +124,9 @@ def breaking_point_caption(limits: Sequence[Limit], search: Search) -> str:
         return f"Within {search.within} chunked reaches {listed(clauses)}."
     reached = [limit for limit in limits if limit.largest_ran is not None]
     if not reached:
-        return f"Within {search.within} no size ran."
+        # What cannot run here at all has not met this limit.
+        titles = [limit.series.title for limit in limits if not limit.is_empty]
+        return f"Within {search.within} no size of {listed(titles)} ran."
     best = max(reached, key=lambda limit: limit.largest_ran or 0)
     return (
         f"Within {search.within} {best.series.title} gets farthest: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from harness.report.measures import (
 from harness.report.naming import describe, set_apart
 from harness.report.series import Series, make_series
 
+COMPARED = ("standard", "chunked")
+"""The variants that an anatomy is about."""
 INPUT, GRADIENT, WORKSPACE, UNUSED = "input", "gradient", "workspace", "unused"
 MEANINGS = {
     INPUT: "inputs",
@@ -36,6 +39,11 @@ class Part:
     size_bytes: int
     asked_by: str
 
+    @property
+    def is_of_many(self) -> bool:
+        """Whether it stands for small buffers that the record does not tell apart."""
+        return re.fullmatch(r"\d+ small buffers", self.name) is not None
+
 
 @dataclass(frozen=True, eq=False)
 class Dissected:
@@ -49,6 +57,8 @@ class Dissected:
     """Seconds, and the bytes alive beyond the inputs."""
     step_s: float
     backward_s: float | None
+    assigned_bytes: int | None
+    """What XLA sets aside beyond the inputs, from the first moment to the last."""
 
     @property
     def title(self) -> str:
@@ -105,6 +115,14 @@ def dissected(records: Sequence[Record]) -> dict[Shape, list[Dissected]]:
     }
 
 
+def on_one_axis(steps: Sequence[Dissected]) -> tuple[list[Dissected], list[Dissected]]:
+    """Standard and chunked, and the others: a picture of all their lines could not be read."""
+    if not {step.series.variant for step in steps}.issuperset(COMPARED):
+        return list(steps), []
+    first = [step for step in steps if step.series.variant in COMPARED]
+    return first, [step for step in steps if step.series.variant not in COMPARED]
+
+
 def _dissected(series: Series) -> Dissected:
     anatomy = series.results[-1]["anatomy"]
     inputs_bytes = sum(each["size_bytes"] for each in anatomy["buffers"] if each["kind"] == INPUT)
@@ -117,6 +135,9 @@ def _dissected(series: Series) -> Dissected:
         timeline=tuple((seconds, alive - inputs_bytes) for seconds, alive in anatomy["timeline"]),
         step_s=anatomy["step_s"],
         backward_s=anatomy["backward_s"],
+        assigned_bytes=(
+            anatomy["peak_bytes"] - inputs_bytes if series.framework == "jax" else None
+        ),
     )
 
 

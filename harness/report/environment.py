@@ -14,6 +14,10 @@ from harness.report.section import TableText
 
 Fact = tuple[str, str]
 
+RUN, STARTED, MEASURED = "run", "started", "measured"
+OF_THE_RUN = (RUN, STARTED, MEASURED)
+"""The facts that no two runs share, wherever they ran."""
+
 
 def environment_facts(records: Sequence[Record]) -> list[Fact]:
     """Name and value of each known fact.
@@ -26,12 +30,12 @@ def environment_facts(records: Sequence[Record]) -> list[Fact]:
         dict.fromkeys(name for each in environments for name in each.get("versions") or {})
     )
     facts = [
-        ("run", _values([record.get("run_id") for record in records])),
+        (RUN, _values([record.get("run_id") for record in records])),
         (
-            "started",
+            STARTED,
             min((str(r["started_at"]) for r in records if r.get("started_at")), default=""),
         ),
-        ("measured", case_counts(records)),
+        (MEASURED, case_counts(records)),
         ("CPU", _values([_cpu(each.get("cpu")) for each in environments])),
         ("GPU", _values([each.get("gpu") for each in environments])),
         ("threads", _values([each.get("threads") for each in environments])),

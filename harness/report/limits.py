@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from harness.record import OOM
 from harness.report.formats import count
 from harness.report.measures import (
     BREAKING_POINT,
@@ -30,16 +31,28 @@ class Limit:
     series: Series
     largest_ran: int | None
     smallest_failed: int | None
+    """That ran out of memory."""
     tried: int
     """How many sizes."""
 
     @property
+    def tolerance(self) -> float:
+        """How far apart its two ends may be."""
+        return float(self.record["breaking_point"]["tolerance"])
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing of a limit: not even memory was what stopped it."""
+        return self.largest_ran is None and self.smallest_failed is None
+
+    @property
     def how_it_failed(self) -> str:
         """E.g. "out of memory: 664 MiB, as much as [N, V] in float32; the backward pass"."""
-        found = self.record["breaking_point"]
-        statuses = {each["size"]: each["status"] for each in found["tried"]}
-        words = status_words(statuses.get(self.smallest_failed, ""))
-        failure = found["failure"] or {}
+        if is_ok(self.record) and self.smallest_failed is None:
+            return ""
+        # A search that came to its end has met a size that ran out of memory.
+        words = status_words(OOM if is_ok(self.record) else self.record["status"])
+        failure = self.record["breaking_point"]["failure"] or {}
         lines = (failure.get("message") or "").strip().splitlines()
         reason = failure.get("allocation") or (lines[0] if lines else "")
         return ": ".join(part for part in (words, reason) if part)
@@ -106,8 +119,15 @@ def _limit(record: Record, group: Sequence[Record]) -> Limit:
     # Its look is that which the same variant has in a sweep's pictures.
     (series,) = make_series([record], group)
     found = record["breaking_point"]
+    out_of_memory = {each["size"] for each in found["tried"] if each["status"] == OOM}
+    smallest = found["smallest_failed"]
     return Limit(
-        record, series, found["largest_ran"], found["smallest_failed"], len(found["tried"])
+        record,
+        series,
+        found["largest_ran"],
+        # Older records have there what failed in another way too, which is no limit.
+        smallest if smallest in out_of_memory else None,
+        len(found["tried"]),
     )
 
 

@@ -24,10 +24,6 @@ class Quantity:
     bound: Callable[[Record], float | None] | None = None
     bound_label: str = ""
 
-    @property
-    def is_memory(self) -> bool:
-        return self.base == 2
-
     def shows(self, record: Record) -> bool:
         return self.value(record) is not None
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
+from harness.report.formats import MIB
 from harness.report.measures import Record, figure, memory_bytes
 from harness.report.naming import framework_title
 
 HOST_RSS = "kernel resident high-water mark"
+SMALL_PERCENT = 5
+SMALL_BYTES = 8 * MIB
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,13 @@ class Apart:
 
     probe: str
     other_probe: str
+    difference_bytes: int
     percent: float
+
+    @property
+    def is_small(self) -> bool:
+        """In percent of a large case, in bytes of a small one."""
+        return abs(self.percent) <= SMALL_PERCENT or abs(self.difference_bytes) <= SMALL_BYTES
 
 
 def apart(record: Record) -> list[Apart]:
@@ -31,7 +39,7 @@ def apart(record: Record) -> list[Apart]:
     if not first or first <= 0:
         return []
     return [
-        Apart(probe, other_probe, 100 * (other / first - 1))
+        Apart(probe, other_probe, other - first, 100 * (other / first - 1))
         for other_probe, other in others
         if other is not None
     ]
@@ -39,15 +47,16 @@ def apart(record: Record) -> list[Apart]:
 
 def probes_apart_notes(records: Sequence[Record]) -> list[str]:
     """A sentence for each framework and pair of probes."""
-    found: dict[tuple[str, str, str], list[float]] = {}
+    found: dict[tuple[str, str, str], list[Apart]] = {}
     for record in records:
         for each in apart(record):
             key = record["framework"], each.probe, each.other_probe
-            found.setdefault(key, []).append(each.percent)
+            found.setdefault(key, []).append(each)
     return [
-        f"Two probes: in {framework_title(framework)} the {other_probe} is within "
-        f"{_range(percents)} % of {probe}{_half(percents)}."
-        for (framework, probe, other_probe), percents in sorted(found.items())
+        f"Two probes: in {framework_title(framework)} the {other_probe} differs from {probe} by "
+        f"{_range([each.difference_bytes / MIB for each in cases])} MiB "
+        f"({_range([each.percent for each in cases])} %); {_how_many_small(cases)}."
+        for (framework, probe, other_probe), cases in sorted(found.items())
     ]
 
 
@@ -63,13 +72,14 @@ def _readings(record: Record) -> list[tuple[str, int | None]]:
     ]
 
 
-def _range(percents: Sequence[float]) -> str:
-    low, high = f"{min(percents):+.1f}", f"{max(percents):+.1f}"
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):+.1f}", f"{max(values):+.1f}"
     return low if low == high else f"{low} to {high}"
 
 
-def _half(percents: Sequence[float]) -> str:
+def _how_many_small(cases: Sequence[Apart]) -> str:
     # A single case far off must not stand for all.
-    if len(percents) < 3:
-        return ""
-    return f", half of {len(percents)} cases within {median(map(abs, percents)):.1f} %"
+    small = sum(each.is_small for each in cases)
+    verb = "case is" if len(cases) == 1 else "cases are"
+    within = f"within {SMALL_PERCENT} % or {SMALL_BYTES // MIB} MiB"
+    return f"{small} of {len(cases)} {verb} {within}"

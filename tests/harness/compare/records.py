@@ -57,5 +57,10 @@ def make_breaking_point(
     return make_record(mode="breaking_point", breaking_point=found, timing=None, memory=None)
 
 
+def make_anatomy(peak_bytes: int, source: str = "events") -> dict[str, Any]:
+    found = {"peak_bytes": peak_bytes, "source": source}
+    return make_record(mode="anatomy", anatomy=found, timing=None, memory=None)
+
+
 def times(factor: float) -> list[float]:
     return [factor * sample for sample in QUIET_S]

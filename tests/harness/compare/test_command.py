@@ -62,12 +62,33 @@ def changed(**changes):
         (changed(step_s=[9.0] * 3), 0,
          "3 cases compared: 0 slower, 0 larger, 2 the same within the noise, "
          "1 not judged or in part only"),
-        (GOOD[:2], 0, "1 case compared: 0 slower, 0 larger, 1 the same within the noise"),
+        (GOOD[:2], 1,
+         "1 case compared: 0 slower, 0 larger, 1 the same within the noise, 2 missing"),
     ],
 )  # fmt: skip
 def test_exit_status_and_summary(folder_of, capsys, new, status, summary):
     assert main([folder_of(GOOD), folder_of(new)]) == status
     assert capsys.readouterr().out.splitlines()[-1] == summary
+
+
+@pytest.mark.parametrize(
+    ("gone", "flags", "status"),
+    [("ok", [], 1), ("oom", [], 1), ("unavailable", [], 0), ("ok", ["--allow_missing"], 0)],
+)
+def test_a_case_that_the_new_run_lacks_fails_unless_it_could_not_run(
+    folder_of, capsys, gone, flags, status
+):
+    old = folder_of([*GOOD, make_record("gone", status=gone)])
+    assert main([old, folder_of(GOOD), *flags]) == status
+    said = capsys.readouterr().out
+    assert "in the old run only:\n  torch-chunked-gone (cpu)\n" in said
+    assert said.rstrip().endswith("1 missing") == (gone != "unavailable")
+    assert main([folder_of(GOOD), folder_of([*GOOD, make_record("new")])]) == 0
+
+
+def test_allow_missing_accepts_no_regression(folder_of):
+    new = [make_floor(), make_record(step_s=times(1.2))]
+    assert main([folder_of(GOOD), folder_of(new), "--allow_missing"]) == 1
 
 
 def test_the_table_has_regressions_first_and_fits_the_log_of_a_ci(folder_of, capsys):
@@ -95,7 +116,7 @@ def test_what_was_not_compared_is_listed(folder_of, capsys):
         make_record(),
         make_record("b", status="unavailable"),
     ]
-    assert main([folder_of(old), folder_of(new)]) == 0
+    assert main([folder_of(old), folder_of(new)]) == 1, "one is missing"
     said = capsys.readouterr().out
     few = "not judged, step time: 3 and 5 steps are too few for p < 0.01 (--repeats=5 is enough)"
     for title, name in (
@@ -121,9 +142,11 @@ def test_what_was_not_compared_is_listed(folder_of, capsys):
 def test_differences_of_environment(folder_of, capsys, change, line, warned):
     of_the_run = {"run_id": "later", "started_at": "2026-02-02T00:00:00+00:00"}
     new = [each | of_the_run | {"environment": ENVIRONMENT | change} for each in GOOD]
+    new[-1]["status"] = "unavailable"  # what became of the cases is no fact of the machine
     assert main([folder_of(GOOD), folder_of(new)]) == 0
     said = capsys.readouterr().out
     assert line in said
+    assert "measured:" not in said
     assert ("->" in said) == bool(line)
     warnings = [each for each in said.splitlines() if each.startswith("warning")]
     expected = f"warning: not the same {warned}: differences in time mean little"

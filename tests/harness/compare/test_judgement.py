@@ -10,6 +10,7 @@ from harness.compare.step_time import enough_samples
 from tests.harness.compare.records import (
     MIB,
     QUIET_S,
+    make_anatomy,
     make_breaking_point,
     make_floor,
     make_memory,
@@ -147,6 +148,30 @@ def test_memory_by_different_probes_is_not_judged(new, word):
     kinds, (reason,) = judged([make_record()], [make_record(memory=new)])
     assert kinds == []
     assert reason == f"memory: the probe was events, is {word}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        (100 * MIB, 100 * MIB, []),
+        (100 * MIB, 102 * MIB, [("larger", "peak")]),
+        (102 * MIB, 100 * MIB, [("smaller", "peak")]),
+        (800 * MIB, 804 * MIB, []),
+        (MIB, MIB + 60 * 1024, []),
+    ],
+    ids=["the same", "2 % larger", "2 % smaller", "less than 1 %", "less than 64 KiB"],
+)
+def test_anatomies_are_compared_by_their_peak(old, new, changed):
+    (pair,) = match([make_anatomy(old)], [make_anatomy(new)]).pairs
+    verdict = judge(pair, THRESHOLD_PERCENT)
+    assert [(change.kind, change.figure) for change in verdict.changes] == changed
+    assert not verdict.not_judged
+
+
+def test_anatomies_from_different_sources_are_not_judged():
+    kinds, (reason,) = judged([make_anatomy(MIB)], [make_anatomy(9 * MIB, source="counters")])
+    assert kinds == []
+    assert reason == "memory: the probe was events, is counters"
 
 
 @pytest.mark.parametrize(

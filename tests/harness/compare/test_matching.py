@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from harness.compare.matching import match
-from tests.harness.compare.records import make_breaking_point, make_floor, make_record, times
+from tests.harness.compare.records import (
+    make_anatomy,
+    make_breaking_point,
+    make_floor,
+    make_record,
+    times,
+)
 
 
 def test_cases_are_matched_by_name():
@@ -39,7 +45,6 @@ def test_a_case_that_was_run_again_counts_as_it_ended_last():
     "record",
     [
         make_floor(),
-        make_record(mode="anatomy"),
         make_record(mode="breaking_point", breaking_point=None),
         make_record(case_id=None),
     ],
@@ -50,7 +55,13 @@ def test_what_is_no_case_of_its_own(record):
 
 
 @pytest.mark.parametrize(
-    "record", [make_record(), make_record(mode="sweep"), make_breaking_point(1000, 1050)]
+    "record",
+    [
+        make_record(),
+        make_record(mode="sweep"),
+        make_breaking_point(1000, 1050),
+        make_anatomy(1000),
+    ],
 )
 def test_what_is(record):
     assert len(match([record], [record]).pairs) == 1

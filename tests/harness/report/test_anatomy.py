@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from harness.memory.anatomy import GRADIENT, INPUT, UNUSED, WORKSPACE, Buffer
-from harness.report.anatomy_plots import peak_figure, timeline_figure
-from harness.report.anatomy_section import (
-    anatomy_section,
-    anatomy_tables,
-    peak_caption,
-    timeline_caption,
-)
-from harness.report.dissected import dissected
+from harness.report.anatomy_captions import peak_caption, timeline_caption
+from harness.report.anatomy_peak_plot import peak_figure
+from harness.report.anatomy_section import anatomy_section, anatomy_tables
+from harness.report.anatomy_timeline_plot import other_timelines_figure, timeline_figure
+from harness.report.dissected import dissected, on_one_axis
 from harness.report.run import named
 
 MIB = 2**20
 
 
 def steps_of(records):
-    ((_, steps),) = dissected(records).items()
+    ((_, steps),) = dissected(list(records)).items()
     return steps
 
 
@@ -43,7 +38,7 @@ def test_frameworks_stand_side_by_side(anatomies):
     )
     assert table.numeric == (False, False, True, False, False, True, False)
     assert [row[:5] for row in table.rows[:3]] == [
-        ("standard", "all", "150", "\u2013", "all"),
+        ("standard", "the whole peak", "150", "\u2013", "the whole peak"),
         ("standard", "exp (workspace)", "64.0", "standard.py:15", "log_softmax (workspace)"),
         ("standard", "sub (workspace)", "64.0", "standard.py:15", "nll (workspace)"),
     ]
@@ -61,12 +56,31 @@ def test_parts_add_up_to_the_peak(make_anatomy, small):
     (table,) = anatomy_tables(records).tables
     for framework, step in zip(("JAX", "PyTorch"), steps_of(records), strict=True):
         (_, whole, peak), *rest = columns(table, framework)
-        assert whole == "all"
+        assert whole == "the whole peak"
         assert shown_mebibytes(peak) == pytest.approx(step.peak_bytes / MIB, abs=0.5)
         shown = sum(shown_mebibytes(each) for _, _, each in rest)
         assert shown == pytest.approx(step.peak_bytes / MIB, abs=0.5)
         assert len(rest) == (9 if small else 1), "the small ones are one"
         assert sum(part.size_bytes for part in step.parts) == step.peak_bytes
+
+
+def test_what_is_small_is_one_row_at_the_end(make_anatomy):
+    parts = [
+        Buffer(kind=INPUT, name="weight", size_bytes=40 * MIB),
+        Buffer(kind=WORKSPACE, name="tile", size_bytes=10 * MIB),
+        Buffer(kind=WORKSPACE, name="31 small buffers", size_bytes=2 * MIB),
+        Buffer(kind=GRADIENT, name="3 small buffers", size_bytes=MIB),
+        Buffer(kind=WORKSPACE, name="column", size_bytes=MIB),
+        Buffer(kind=WORKSPACE, name="row", size_bytes=MIB // 4),
+    ]
+    (table,) = anatomy_tables([make_anatomy(buffers=parts)]).tables
+    assert [row[1:3] for row in table.rows] == [
+        ("the whole peak", "54.2"),
+        ("weight (input)", "40.0"),
+        ("tile (workspace)", "10.0"),
+        ("column (workspace)", "1.00"),
+        ("all the rest", "3.25"),
+    ]
 
 
 def test_one_framework_alone_has_no_empty_columns(anatomies):
@@ -80,7 +94,7 @@ def test_one_framework_alone_has_no_empty_columns(anatomies):
 def test_variant_that_one_framework_lacks_has_cells_of_the_other(make_anatomy, anatomies):
     (table,) = anatomy_tables([*anatomies(), make_anatomy("jax", "optax")]).tables
     rows = [row for row in table.rows if row[0] == "optax"]
-    assert rows[0][1] == "all"
+    assert rows[0][1] == "the whole peak"
     assert {row[4:] for row in rows} == {("", "", "")}
 
 
@@ -106,7 +120,7 @@ def test_merged_runs_are_not_mixed(anatomies, make_anatomy, tmp_path):
     old, new = section.tables
     assert (old.title.split(",")[0], new.title.split(",")[0]) == ("run old", "run new")
     assert new.rows == (
-        ("standard", "all", "900", "\u2013"),
+        ("standard", "the whole peak", "900", "\u2013"),
         ("standard", "x (input)", "900", "\u2013"),
     )
     assert "900" not in {cell for row in old.rows for cell in row}
@@ -224,6 +238,32 @@ def test_timeline_caption(make_anatomy, timelines, backward_s, caption):
     assert timeline_caption(steps_of(records)) == caption
 
 
+@pytest.mark.parametrize(
+    ("variants", "subjects"),
+    [
+        (["standard", "chunked"], ["JAX standard", "JAX chunked"]),
+        (["standard", "chunked", "optax"], ["JAX standard", "JAX chunked", "JAX optax"]),
+        (
+            ["standard", "chunked", "fat", "lean", "middling"],
+            ["JAX standard", "JAX chunked", "of 3 others the one with the lowest peak, JAX lean,"],
+        ),
+        (["fat", "lean"], ["Of 2 the one with the lowest peak, JAX lean,"]),
+    ],
+)
+def test_captions_name_standard_and_chunked_and_of_the_others_the_leanest(
+    make_anatomy, variants, subjects
+):
+    sizes = {"lean": 8, "middling": 9}
+    steps = steps_of(
+        make_anatomy("jax", variant, buffers=[tile("tile", sizes.get(variant, 64))])
+        for variant in variants
+    )
+    peak, timeline = peak_caption(steps), timeline_caption(steps)
+    assert [clause.partition(" holds")[0] for clause in peak.split("; ")] == subjects
+    clauses = timeline.removesuffix(".").split("; ")
+    assert [clause.partition(" is highest")[0] for clause in clauses] == subjects
+
+
 def test_bars_end_at_the_peak(anatomies):
     steps = steps_of(anatomies())
     (axes,) = peak_figure(steps, "subtitle").axes
@@ -251,9 +291,9 @@ def test_a_line_for_each_step_and_a_mark_where_its_backward_begins(anatomies):
     steps = steps_of(anatomies())
     figure = timeline_figure(steps, "subtitle")
     (axes,) = figure.axes
-    lines = [line for line in axes.lines if line.get_marker() == "None"]
+    lines = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
     marks = [line for line in axes.lines if line.get_marker() == "D"]
-    assert [line.get_drawstyle() for line in lines] == ["steps-post"] * len(steps)
+    assert len(lines) == len(steps)
     for line, step in zip(lines, steps, strict=True):
         assert line.get_color() == step.series.colour
         assert max(line.get_ydata()) == step.peak_bytes - step.total(INPUT)
@@ -265,14 +305,96 @@ def test_a_line_for_each_step_and_a_mark_where_its_backward_begins(anatomies):
         assert (*mark.get_xdata(), *mark.get_ydata()) == (step.backward_s, step.most_bytes)
     (legend,) = figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
-    assert labels == [*(step.title for step in steps), "backward begins"]
+    marks = ["assigned by XLA for the whole step", "backward begins"]
+    assert labels == [*(step.title for step in steps), *marks]
 
 
-def test_ticks_are_round_sizes(make_anatomy):
-    (axes,) = peak_figure(steps_of([make_anatomy(vocab_size=131072)]), "").axes
-    ticks = [label.get_text() for label in axes.get_xticklabels()]
-    assert len(ticks) >= 4
-    assert all(re.fullmatch(r"0|[\d.]+ GiB", tick) for tick in ticks), ticks
+def test_what_xla_assigned_is_a_thin_line_in_the_colour_of_its_step(anatomies):
+    steps = steps_of(anatomies())
+    (axes,) = timeline_figure(steps, "").axes
+    assigned = [line for line in axes.lines if list(line.get_xdata()) == [0, 1.0]]
+    jax = [step for step in steps if step.series.framework == "jax"]
+    assert [(line.get_color(), list(line.get_ydata())) for line in assigned] == [
+        (step.series.colour, [step.peak_bytes - step.total(INPUT)] * 2) for step in jax
+    ]
+    assert {line.get_linewidth() < 1 for line in assigned} == {True}
+
+
+@pytest.mark.parametrize(
+    ("frameworks", "said"),
+    [
+        (["jax"], ["XLA: the values alive, in a block that is taken as a whole for the step"]),
+        (["torch"], ["PyTorch: its profiler slows the step"]),
+        (
+            ["jax", "torch"],
+            [
+                "XLA: the values alive, in a block that is taken as a whole for the step",
+                "PyTorch: its profiler slows the step; shapes and heights may be compared, times "
+                "only roughly",
+            ],
+        ),
+    ],
+)
+def test_timelines_say_how_to_read_them(anatomies, frameworks, said):
+    steps = steps_of(anatomies(frameworks=frameworks))
+    (axes,) = timeline_figure(steps, "subtitle").axes
+    assert axes.texts[0].get_text().splitlines() == ["subtitle", *said]
+    small_print = other_timelines_figure(steps, "subtitle").texts[1]
+    assert small_print.get_text().splitlines() == ["subtitle", *said]
+
+
+@pytest.mark.parametrize(
+    ("variants", "first", "others"),
+    [
+        (["standard", "chunked"], {"standard", "chunked"}, set()),
+        (
+            ["standard", "chunked", "liger", "optax"],
+            {"standard", "chunked"},
+            {"liger", "optax"},
+        ),
+        (["standard", "optax"], {"standard", "optax"}, set()),
+        (["liger"], {"liger"}, set()),
+    ],
+)
+def test_variants_beside_standard_and_chunked_have_panels(
+    make_anatomy, tmp_path, variants, first, others
+):
+    records = [make_anatomy(framework, v) for framework in ("jax", "torch") for v in variants]
+    halves = on_one_axis(steps_of(records))
+    assert [{step.series.variant for step in half} for half in halves] == [first, others]
+    names = [plot.path.name for plot in anatomy_section(records, tmp_path).plots]
+    panels = ["anatomy_timeline_others.png"] if others else []
+    assert names == ["anatomy_peak.png", "anatomy_timeline.png", *panels]
+
+
+def test_panels_share_their_axes_and_have_a_line_for_each_framework(make_anatomy):
+    records = [make_anatomy("torch", f"peer{n}") for n in range(4)]
+    figure = other_timelines_figure(steps_of([*records, make_anatomy("jax", "peer2")]), "")
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in panels] == [f"peer{n}" for n in range(4)]
+    assert len({axes.get_ylim() + axes.get_xlim() for axes in panels}) == 1
+    lines = [
+        [line for line in axes.lines if line.get_drawstyle() == "steps-post"] for axes in panels
+    ]
+    assert list(map(len, lines)) == [1, 1, 2, 1]
+    (legend,) = figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["JAX", "PyTorch", "assigned by XLA for the whole step"]
+
+
+@pytest.mark.parametrize("vocab_size", [3, 64, 640, 6400, 40960, 131072, 400_000])
+def test_ticks_are_round_sizes(make_anatomy, vocab_size):
+    steps = steps_of([make_anatomy(vocab_size=vocab_size)])
+    (bars,) = peak_figure(steps, "").axes
+    (lines,) = timeline_figure(steps, "").axes
+    for axis in (bars.xaxis, lines.yaxis):
+        labels = [label.get_text() for label in axis.get_ticklabels()]
+        assert 4 <= len(labels) <= 7
+        assert labels[0] == "0"
+        # What a label says is where its tick is.
+        scales = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+        sizes = [float(n) * scales[unit] for n, unit in (each.split() for each in labels[1:])]
+        assert sizes == list(axis.get_majorticklocs())[1:], labels
 
 
 def test_long_names_leave_room_and_are_not_cut_off(make_anatomy):

@@ -58,7 +58,7 @@ def test_how_far_each_gets_and_what_stopped_it(searches):
         fits = 30_000 if row["variant"] == "standard" else 240_000
         assert ran <= fits < failed <= 1.05 * ran
         assert row["largest V that ran"] == f"{ran:,}"
-        assert row["smallest that did not"] == f"{failed:,}"
+        assert row["smallest out of memory"] == f"{failed:,}"
         assert row["x standard"] == f"{ran / standard['largest_ran']:.2f}"
         assert row["sizes tried"] == str(len(found["tried"]))
         allocation = f"{failed} bytes, as much as [N, V]; the backward pass"
@@ -86,7 +86,7 @@ def test_search_that_was_cut_short_says_so_and_has_no_ratio(make_search, status,
     records = [r for r in records if (r["framework"], r["variant"]) != ("torch", variant)] + cut
     rows = {(row["framework"], row["variant"]): row for row in rows_of(records)}
     row = rows["torch", variant]
-    assert (row["largest V that ran"], row["smallest that did not"]) == ("16,384", "32,768")
+    assert (row["largest V that ran"], row["smallest out of memory"]) == ("16,384", MISSING)
     assert (row["status"], row["what failed"]) == (words, f"{words}: stopped at 32768")
     assert rows["torch", "chunked"]["x standard"] == MISSING, "either might have got farther"
     assert rows["jax", "chunked"]["x standard"] != MISSING
@@ -99,26 +99,63 @@ def test_search_that_was_cut_short_says_so_and_has_no_ratio(make_search, status,
 
 
 @pytest.mark.parametrize(
-    ("ended", "words"),
+    ("ended", "words", "in_picture"),
     [
-        ({"fits": 0}, "out of memory"),
-        ({"cut_short": (1, "unavailable")}, "unavailable"),
-        ({"cut_short": (1, "timeout")}, "timed out"),
+        ({"fits": 0}, "out of memory", "none ran: out of memory"),
+        ({"cut_short": (1, "unavailable")}, "unavailable", "unavailable"),
+        ({"cut_short": (1, "timeout")}, "timed out", "timed out"),
+        ({"cut_short": (1, "error")}, "error", "error"),
+        ({"cut_short": (1, "mismatch")}, "mismatch", "mismatch"),
     ],
 )
-def test_nothing_that_ran_is_a_row_a_mark_and_no_bar(make_search, ended, words):
-    records = make_search(**ended)
-    (row,) = rows_of(records)
+@pytest.mark.parametrize("others", [True, False], ids=["among others", "alone"])
+def test_nothing_that_ran_has_no_bar_and_says_why(
+    make_search, tmp_path, ended, words, in_picture, others
+):
+    is_limit = words == "out of memory"
+    found = [*(make_search() if others else []), *make_search(variant="liger", **ended)]
+    *_, row = rows_of(found)
     assert (row["largest V that ran"], row["x standard"], row["status"]) == (
         *(MISSING, MISSING, words),
     )
     assert row["what failed"].startswith(words)
+    axes, _ = picture_of(found)
+    assert len(axes.patches) == others, "no bar"
+    assert len([line for line in axes.lines if line.get_marker() == "x"]) == others + is_limit
+    assert in_picture in {text.get_text() for text in axes.texts}
+    section = breaking_point_section(found, tmp_path)
+    failures = [each.subject for each in section.failures]
+    assert failures == ([] if is_limit else [f"torch liger at V = 8192: {words}"])
+    assert len(section.plots) == (others or is_limit), "a picture of nothing is none"
+    if is_limit and not others:
+        assert section.plots[0].caption == "Within 2 GiB no size of PyTorch liger ran."
+
+
+def test_caption_speaks_of_no_search_that_met_no_limit(make_search):
+    nothing_fits = make_search(fits=0)
+    cannot_run = make_search(variant="liger", cut_short=(1, "unavailable"))
+    caption = caption_of([*nothing_fits, *cannot_run])
+    assert caption == "Within 2 GiB no size of PyTorch standard ran."
+
+
+@pytest.mark.parametrize("smallest_failed", [8192, None], ids=["older records", "records"])
+def test_only_what_ran_out_of_memory_is_a_limit(make_search, smallest_failed):
+    records = make_search(variant="liger", cut_short=(1, "unavailable"))
+    records[-1]["breaking_point"]["smallest_failed"] = smallest_failed
+    (row,) = rows_of(records)
+    assert row["smallest out of memory"] == MISSING
+    assert row["what failed"] == "unavailable: stopped at 8192"
+    (failure,) = breaking_point_tables(records).failures
+    assert failure.reason == "WorkerDied: stopped at 8192"
     axes, _ = picture_of(records)
-    assert [bar.get_width() for bar in axes.patches] == [0]
-    assert [text.get_text() for text in axes.texts if "ran" in text.get_text()] == [
-        f"none ran: {words}"
-    ]
-    assert caption_of(records) == "Within 2 GiB no size ran."
+    assert not axes.lines
+
+
+def test_note_has_the_tolerance_of_the_records(make_search):
+    records = make_search()
+    assert "bisection to 5 %," in breaking_point_tables(records).notes[0]
+    records[-1]["breaking_point"]["tolerance"] = 0.025
+    assert "bisection to 2.5 %," in breaking_point_tables(records).notes[0]
 
 
 def test_without_standard_there_is_no_ratio(make_search):
@@ -253,7 +290,7 @@ def test_bars_are_as_long_as_the_largest_and_crosses_at_the_smallest_that_did_no
 def test_search_in_which_nothing_failed_has_no_cross(make_search):
     records = make_search(fits=2**32)
     (row,) = rows_of(records)
-    assert (row["largest V that ran"], row["smallest that did not"]) == (f"{2**31 - 1:,}", MISSING)
+    assert (row["largest V that ran"], row["smallest out of memory"]) == (f"{2**31 - 1:,}", MISSING)
     assert (row["what failed"], row["status"]) == (MISSING, "ok")
     axes, _ = picture_of(records)
     assert not [line for line in axes.lines if line.get_marker() == "x"]

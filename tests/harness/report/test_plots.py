@@ -155,6 +155,20 @@ def test_a_case_that_died_before_it_named_its_device_is_in_the_picture(make_reco
     assert "ran out of memory" in plots[0].caption
 
 
+@pytest.mark.parametrize("top_mebibytes", [0.3, 1.7, 200, 900, 1100, 1500, 3000])
+def test_ticks_of_bars_are_round_sizes(make_record, top_mebibytes):
+    record = make_record(memory={"peak_bytes": int(top_mebibytes * 2**20)})
+    _, axes = new_figure("title", "subtitle", "")
+    draw_bars(axes, PEAK_MEMORY, make_series([record], [record]), record["vocab_size"])
+    zero, *labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert zero == "0"
+    assert 3 <= len(labels) <= 6
+    # What a label says is where its tick is.
+    scales = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+    sizes = [float(number) * scales[unit] for number, unit in map(str.split, labels)]
+    assert sizes == list(axes.yaxis.get_majorticklocs())[1:], labels
+
+
 @pytest.mark.parametrize("base", [2, 10])
 @pytest.mark.parametrize("factor", [1.3, 2, 7, 100, 1e5])
 def test_log_ticks_are_several_and_inside(base, factor):

@@ -1,4 +1,4 @@
-"""Two pictures of an anatomy: what is alive at the peak, and how much is alive when."""
+"""The picture of what is alive at the peak of a step: bars, cut into buffers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from harness.report.axes import GREY, add_legend, name_bars, new_figure
+from harness.report.axes import linear_axis, name_bars, new_figure
 from harness.report.dissected import GRADIENT, INPUT, MEANINGS, UNUSED, Dissected, Part
-from harness.report.formats import MIB, duration, size
+from harness.report.formats import size
 
 _COLOURS = {INPUT: "#B8BEC6", GRADIENT: "#7FB3D5", UNUSED: "#FFFFFF"}
 # Neighbours in the workspace must be told apart.
@@ -34,7 +32,7 @@ def peak_figure(steps: Sequence[Dissected], subtitle: str) -> Figure:
     name_bars(axes, [step.title for step in steps])
     axes.set_xlim(0, widest * 1.1)
     axes.set_xlabel("bytes at the peak of one step, inputs included")
-    _byte_ticks(axes, "x")
+    linear_axis(axes.xaxis, size, 2)
     figure.legend(
         handles=_kinds(steps), loc="outside lower left", ncols=4, frameon=False, fontsize=8.5
     )
@@ -85,64 +83,3 @@ def _kinds(steps: Sequence[Dissected]) -> list[Patch]:
         for kind, meaning in MEANINGS.items()
         if kind in shown
     ]
-
-
-def timeline_figure(steps: Sequence[Dissected], subtitle: str) -> Figure:
-    """A line for each step: the bytes alive beyond the inputs, forward and backward."""
-    figure, axes = new_figure(
-        "Memory over one step, forward and backward", subtitle,
-        "profiled steps: slower than those of a sweep",
-    )  # fmt: skip
-    figure.set_size_inches(10.0, 5.6)
-    for step in steps:
-        seconds = [second for second, _ in step.timeline]
-        alive = [max(count, 0) for _, count in step.timeline]
-        axes.plot(
-            [*seconds, step.step_s], [*alive, alive[-1]], drawstyle="steps-post",
-            color=step.series.colour, linestyle=step.series.style.line,
-            linewidth=1.9 - 0.5 * step.series.rank,
-        )  # fmt: skip
-        _mark_backward(axes, step)
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("time since the step began")
-    axes.set_ylabel("bytes alive beyond the inputs")
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda seconds, _: duration(seconds) if seconds else "0")
-    )
-    _byte_ticks(axes, "y")
-    add_legend(figure, _lines(steps))
-    return figure
-
-
-def _mark_backward(axes: Axes, step: Dissected) -> None:
-    if step.backward_s is None:
-        return
-    before = [count for second, count in step.timeline if second <= step.backward_s]
-    axes.plot(
-        step.backward_s, max(before[-1] if before else 0, 0), "D", color=step.series.colour,
-        markersize=6, markeredgecolor="white", zorder=4,
-    )  # fmt: skip
-
-
-def _lines(steps: Sequence[Dissected]) -> list[Line2D]:
-    lines = []
-    for each in (step.series for step in steps):
-        line = Line2D([], [], color=each.colour, label=each.title)
-        line.set_linestyle(each.style.line)  # type: ignore[arg-type]  # its stubs lack dashes
-        lines.append(line)
-    if any(step.backward_s is not None for step in steps):
-        lines.append(
-            Line2D([], [], color=GREY, linestyle="none", marker="D", label="backward begins")
-        )
-    return lines
-
-
-def _byte_ticks(axes: Axes, which: str) -> None:
-    """Steps that are round in MiB."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
-    unit = 1024 if high >= 2 * 1024 * MIB else 1
-    ticks = MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]).tick_values(0, high / MIB / unit)
-    ticks = [tick * MIB * unit for tick in ticks if low <= tick * MIB * unit <= high]
-    axis.set_ticks(ticks, [size(tick) if tick else "0" for tick in ticks])
