@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.cases import SWEEP
 from harness.compare.change import Pair
 from harness.compare.floors import FLOOR, floors_s, machine_ratio
 from harness.record import UNAVAILABLE
-from harness.report.measures import Record, group_key, is_probe, settle
+from harness.report.measures import Record, group_key, is_probe, of_mode, settle
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,7 @@ def _cases(records: Sequence[Record]) -> dict[str, Record]:
 
 
 def _sweep(records: Sequence[Record]) -> list[Record]:
-    return [
-        record
-        for record in records
-        if record.get("case_id") is not None and record.get("mode") in (None, "sweep")
-    ]
+    return [each for each in of_mode(records, SWEEP) if each.get("case_id") is not None]
 
 
 def _same_device(old: Record, new: Record) -> bool:

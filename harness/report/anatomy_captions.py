@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.report.dissected import COMPARED, GRADIENT, UNUSED, WORKSPACE, Dissected
+from harness.memory.anatomy import GRADIENT, UNUSED, WORKSPACE
+from harness.report.dissected import COMPARED, Dissected
 from harness.report.formats import size, times
 from harness.report.naming import framework_title, listed
 

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from harness.memory.anatomy import GRADIENT, INPUT, UNUSED
 from harness.report.axes import linear_axis, name_bars, new_figure
-from harness.report.dissected import GRADIENT, INPUT, MEANINGS, UNUSED, Dissected, Part
+from harness.report.dissected import MEANINGS, Dissected, Part
 from harness.report.formats import size
 
 _COLOURS = {INPUT: "#B8BEC6", GRADIENT: "#7FB3D5", UNUSED: "#FFFFFF"}

@@ -7,20 +7,13 @@ from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
+from harness.cases import ANATOMY
+from harness.memory.anatomy import INPUT, WORKSPACE
 from harness.report.anatomy_captions import peak_caption, timeline_caption
-from harness.report.dissected import (
-    INPUT,
-    WORKSPACE,
-    Dissected,
-    Part,
-    Shape,
-    dissected,
-    on_one_axis,
-    sources,
-)
+from harness.report.dissected import Dissected, Part, Shape, dissected, on_one_axis, sources
 from harness.report.failures import failures
 from harness.report.formats import MISSING, mebibytes
-from harness.report.measures import ANATOMY, Record, of_mode
+from harness.report.measures import Record, of_mode
 from harness.report.naming import framework_title, listed
 from harness.report.rows import make_rows
 from harness.report.section import Plot, Section, TableText

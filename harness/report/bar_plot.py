@@ -40,14 +40,14 @@ def draw_bars(axes: Axes, quantity: Quantity, series: Sequence[Series], vocab_si
         axes.axhline(bound, color=GREY, lw=1, ls=(0, (2, 2)), label=label)
     axes.set_xlim(-0.6, max(len(labels), 1) - 0.4)
     axes.set_ylim(0, max([*values, bound or 0.0]) * 1.1)
-    _name_bars(axes, labels)
+    _name_variants(axes, labels)
     axes.set_xlabel(f"vocabulary size V = {vocab_size:,}")
     axes.grid(False, axis="x")
     linear_axis(axes.yaxis, quantity.text, quantity.base)
     draw_out_of_memory(axes, barred, centre, labelled=False)
 
 
-def _name_bars(axes: Axes, labels: Sequence[str]) -> None:
+def _name_variants(axes: Axes, labels: Sequence[str]) -> None:
     level = [label.replace(" ", "\n") for label in labels]
     longest = max((len(line) for label in level for line in label.splitlines()), default=0)
     if longest * len(labels) <= _MOST_LEVEL_CHARACTERS:

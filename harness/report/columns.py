@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from harness.record import MISMATCH, OK
 from harness.report import formats
 from harness.report.measures import error_over_tolerance, figure, memory_bytes
 from harness.report.naming import status_words
@@ -42,21 +43,17 @@ class Column:
 def _step_cell(row: Row) -> str:
     # The words stand where the eye looks for the result, so that a case that ran out of
     # memory or gave a wrong answer cannot be read as one that merely lacks a figure.
-    if row.status == "ok" and row.step is None:
-        return formats.MISSING
-    time = "" if row.step is None else formats.milliseconds(row.step.median)
-    if row.status == "ok":
+    time = formats.MISSING if row.step is None else formats.milliseconds(row.step.median)
+    if row.status == OK:
         return time
     # A wrong answer has a time, but none to be compared with.
-    return (
-        f"{status_words(row.status)} {time}".strip()
-        if row.status == "mismatch"
-        else (status_words(row.status))
-    )
+    if row.status == MISMATCH and row.step is not None:
+        return f"{status_words(row.status)} {time}"
+    return status_words(row.status)
 
 
 def _step_spread_cell(row: Row) -> str:
-    if row.status != "ok" or row.step is None:
+    if row.status != OK or row.step is None:
         return formats.MISSING
     return formats.number(row.step.percent)
 
@@ -85,6 +82,8 @@ def _other_probe_cell(row: Row) -> str:
 COLUMNS: tuple[Column, ...] = (
     Column(_EVERY, "framework", "frame-\nwork", lambda row: row.record["framework"], numeric=False),
     Column(_EVERY, "variant", "variant", lambda row: row.label, numeric=False),
+    # Here, not last: a narrow window cuts off the right of a table.
+    Column(_EVERY, "status", "", lambda row: status_words(row.status), numeric=False),
     Column(
         _EVERY,
         "run",
@@ -161,7 +160,6 @@ COLUMNS: tuple[Column, ...] = (
     Column((NUMBERS,), "loss error", "", _error("loss_error")),
     Column((NUMBERS,), "hidden gradient error", "", _error("grad_hidden_error")),
     Column((NUMBERS,), "weight gradient error", "dW\nerror", _error("grad_weight_error")),
-    Column(_EVERY, "status", "", lambda row: status_words(row.status), numeric=False),
 )
 
 

@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from harness.cases import ANATOMY
+from harness.memory.anatomy import GRADIENT, INPUT, UNUSED, WORKSPACE
 from harness.report.measures import (
-    ANATOMY,
     Conditions,
     Record,
     conditions,
@@ -20,7 +21,6 @@ from harness.report.series import Series, make_series
 
 COMPARED = ("standard", "chunked")
 """The variants that an anatomy is about."""
-INPUT, GRADIENT, WORKSPACE, UNUSED = "input", "gradient", "workspace", "unused"
 MEANINGS = {
     INPUT: "inputs",
     GRADIENT: "gradients, which the caller keeps",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from harness.cases import BREAKING_POINT
 from harness.record import OOM
 from harness.report.formats import count
 from harness.report.measures import (
-    BREAKING_POINT,
     Conditions,
     Record,
     conditions,

@@ -13,11 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Record = Mapping[str, Any]
+from harness.cases import BREAKING_POINT, SWEEP
 
-SWEEP = "sweep"
-ANATOMY = "anatomy"
-BREAKING_POINT = "breaking_point"
+Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.memory import host_rss
 from harness.report.formats import MIB
 from harness.report.measures import Record, figure, memory_bytes
 from harness.report.naming import framework_title
 
-HOST_RSS = "kernel resident high-water mark"
 SMALL_PERCENT = 5
 SMALL_BYTES = 8 * MIB
 
@@ -68,7 +68,7 @@ def _readings(record: Record) -> list[tuple[str, int | None]]:
     # Records older than readings have the two figures by name.
     return [
         (figure(record, "memory", "probe") or "", memory_bytes(record, "additional")),
-        (HOST_RSS, memory_bytes(record, "host_rss")),
+        (host_rss.PROBE, memory_bytes(record, "host_rss")),
     ]
 
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.cases import SWEEP
 from harness.report.columns import MEMORY, NUMBERS, OVERVIEW, TIME, shown_columns
 from harness.report.failures import failures
-from harness.report.measures import SWEEP, Record, of_mode, settle
+from harness.report.measures import Record, of_mode, settle
 from harness.report.notes import ERROR_NOTE, TRACE_NOTE, measurement_notes, shared_conditions
 from harness.report.pictured import pictured_note
 from harness.report.plots import draw_plots

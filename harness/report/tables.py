@@ -9,11 +9,12 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from harness.cases import SWEEP
 from harness.report.anatomy_section import anatomy_tables
 from harness.report.breaking_point_section import breaking_point_tables
 from harness.report.columns import Column, shown_columns
 from harness.report.failures import failures
-from harness.report.measures import SWEEP, Record, of_mode, settle
+from harness.report.measures import Record, of_mode, settle
 from harness.report.notes import measurement_notes, shared_conditions
 from harness.report.rows import Row, make_rows
 from harness.report.section import Section, TableText

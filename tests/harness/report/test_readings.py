@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.report.readings import HOST_RSS, Apart, apart, probes_apart_notes
+from harness.memory.host_rss import PROBE as HOST_RSS
+from harness.report.readings import Apart, apart, probes_apart_notes
 
 MIB = 2**20
 FIRST, OTHER, THIRD = "xla buffer assignment", "device statistics", "another"

@@ -138,6 +138,7 @@ import sys
 import harness.report, harness.report.tables
 assert not {"matplotlib", "jinja2"} & set(sys.modules), "slow to load"
 import harness.report.html, harness.report.plots, harness.report.summary
+import harness.report.anatomy_peak_plot, harness.report.anatomy_timeline_plot
 assert "matplotlib.pyplot" not in sys.modules, "global state"
 assert not {"torch", "jax", "jaxlib", "jax_impl", "torch_impl"} & set(sys.modules)
 """

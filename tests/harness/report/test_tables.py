@@ -92,12 +92,12 @@ def test_every_column_is_in_a_markdown_table(sweep):
 def test_page_opens_on_one_table(sweep):
     (overview,) = sweep_tables(sweep(out_of_memory=[("torch", "standard", 8192)])).tables
     assert overview.headers == (
-        *("framework", "variant", "V", "step ms", "spread ± %", "x standard", "x floor"),
-        *("peak MiB", "workspace MiB", "error / tolerance", "status"),
+        *("framework", "variant", "status", "V", "step ms", "spread ± %", "x standard"),
+        *("x floor", "peak MiB", "workspace MiB", "error / tolerance"),
     )
     assert len(overview.rows) == len(sweep())
-    assert overview.rows[3][3] == overview.rows[3][-1] == "out of memory"
-    assert overview.rows[0][-2] == "0.04", "4e-7 of the weight's gradient, of 1e-5"
+    assert overview.rows[3][2] == overview.rows[3][4] == "out of memory"
+    assert overview.rows[0][-1] == "0.04", "4e-7 of the weight's gradient, of 1e-5"
 
 
 @pytest.mark.parametrize("seed_shape", [{}, {"seq_len": 8192, "hidden_dim": 4096}])
@@ -130,7 +130,24 @@ def test_memory_table_says_how_far_apart_two_probes_are(make_record):
     text = markdown_tables([record, make_record(variant="floor")])
     cells = [r["other probe %"] for r in markdown_rows(text) if "other probe %" in r]
     assert cells == ["+3.4", "\u2013"]
-    assert "in PyTorch the kernel resident high-water mark is within +3.4 % of torch" in text
+    assert "in PyTorch the kernel resident high-water mark differs from torch" in text
+    assert "(+3.4 %)" in text
+
+
+@pytest.mark.parametrize(
+    ("status", "timing", "cell"),
+    [
+        ("ok", {"step_s": [0.25]}, "250"),
+        ("ok", None, "\u2013"),
+        ("mismatch", {"step_s": [0.25]}, "mismatch 250"),
+        ("mismatch", None, "mismatch"),
+        ("timeout", {"step_s": [0.25]}, "timed out"),
+        ("oom", None, "out of memory"),
+    ],
+)
+def test_step_cell(make_record, status, timing, cell):
+    (overview,) = sweep_tables([make_record() | {"status": status, "timing": timing}]).tables
+    assert overview.rows[0][overview.headers.index("step ms")] == cell
 
 
 def test_statuses_stand_in_words_with_the_first_line_of_their_error(make_record):
