@@ -12,7 +12,7 @@ import time
 from harness import record, run, sweep
 
 
-def measure_nothing(case, run_id, host, reference_directory):
+def measure_nothing(case, run_id, *_):
     time.sleep(0.002)
     return record.new_record(case, run_id) | {"status": record.OK}
 
