@@ -14,7 +14,7 @@ from harness import record
 from harness.cases import Case
 
 TOLERANCE = 0.05
-"""The search ends when the smallest that did not run is no more than this above one that did."""
+"""The search ends when the smallest that did not fit is no more than this above one that did."""
 
 _LARGEST = 2**31 - 1
 """Labels are 32-bit integers."""
