@@ -10,11 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.case_columns import columns_apart, shared_line
-from harness.cases import BREAKING_POINT, SWEEP, Case, Shape
-from harness.predicted_time import reference_s
-from harness.prediction import Prediction, is_unavailable, predict_case
-from harness.report.formats import mebibytes
-from harness.speed import flops_per_s
+from harness.cases import BREAKING_POINT, Case
+from harness.prediction.fit import Prediction, is_unavailable
+from harness.prediction.run import answer_s, predict_cases
+from harness.report.formats import mebibytes, rough_duration
 
 _TOO_LARGE = "will not fit"
 _TOO_LONG = "longer than --timeout_s"
@@ -40,7 +39,7 @@ def show_dry_run(console: Console, cases: Sequence[Case]) -> int:
         console.print(f"{variant}: {reason}", soft_wrap=True)
     noun = "case" if len(cases) == 1 else "cases"
     parts = [
-        f"{len(cases)} {noun}, {in_words(sum(seconds for _, seconds in predictions))} in all",
+        f"{len(cases)} {noun}, {rough_duration(sum(seconds for _, seconds in predictions))} in all",
         *(f"{count} {warning}" for warning in _WARNINGS if (count := notes.count(warning))),
         "nothing was run",
     ]
@@ -57,7 +56,7 @@ def _table(
             for case, (prediction, _) in zip(cases, predictions, strict=True)
         ],
         "of MiB": [mebibytes(prediction.limit_bytes) for prediction, _ in predictions],
-        "about": [in_words(seconds) for _, seconds in predictions],
+        "about": [rough_duration(seconds) for _, seconds in predictions],
         "": list(notes),
     }
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
@@ -76,34 +75,6 @@ def _peak(case: Case, prediction: Prediction) -> str:
     return "?" if prediction.peak_bytes is None else mebibytes(prediction.peak_bytes)
 
 
-def predict_cases(cases: Sequence[Case]) -> list[tuple[Prediction, float]]:
-    """For each case what it needs, and its seconds with those of the reference of its shape."""
-    known: set[Shape] = set()
-    found = []
-    for case in cases:
-        prediction = predict_case(case, flops_per_s(case.measurement.device, case.shape.dtype))
-        seconds = prediction.seconds
-        if case.shape not in known and (answer_s := _answer_s(case)) > 0:
-            known.add(case.shape)
-            seconds += answer_s
-        found.append((prediction, seconds))
-    return found
-
-
-def in_words(seconds: float) -> str:
-    """E.g. "40 s", "3 min", "2.5 h": no more digits than are known."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _answer_s(case: Case) -> float:
-    """Of the process that works out the reference; 0 where none is wanted."""
-    if case.mode != SWEEP or not case.is_loss or is_unavailable(case):
-        return 0.0
-    return reference_s(case.shape, flops_per_s("cpu", "float64"))
-
-
 def _note(case: Case, prediction: Prediction) -> str:
     if is_unavailable(case):
         return _UNAVAILABLE
@@ -114,7 +85,7 @@ def _note(case: Case, prediction: Prediction) -> str:
         return _TOO_LARGE
     if not searches and not prediction.fits:
         return _TOO_LARGE
-    if _answer_s(case) > case.measurement.timeout_s:
+    if answer_s(case) > case.measurement.timeout_s:
         return _REFERENCE_TOO_LONG
     if not prediction.in_time:
         return _TOO_LONG

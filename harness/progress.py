@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from harness.dry_run import in_words
+from harness.report.formats import rough_duration
 
 
 class CaseProgress:
@@ -56,7 +56,7 @@ class CaseProgress:
             return ""
         elapsed_s = self._progress.get_time() - self._started_s
         pace = elapsed_s / completed_s if completed_s else 1.0
-        return f"about {in_words(pace * (sum(self._expected_s) - completed_s))} left"
+        return f"about {rough_duration(pace * (sum(self._expected_s) - completed_s))} left"
 
 
 @contextmanager

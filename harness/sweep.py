@@ -14,9 +14,9 @@ from harness import record
 from harness.breaking_point import search
 from harness.case_lines import label, line
 from harness.cases import BREAKING_POINT, SWEEP, Case, Shape
-from harness.dry_run import predict_cases
 from harness.environment import describe_host
 from harness.interrupts import terminated_is_interrupted
+from harness.prediction.run import predict_cases
 from harness.progress import case_progress
 from harness.scheduler import run_case, run_reference
 from harness.store import NotWrittenError, RunStore

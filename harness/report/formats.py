@@ -76,6 +76,13 @@ def duration(seconds: float) -> str:
     return f"{_short(seconds * 1e6)} µs"
 
 
+def rough_duration(seconds: float) -> str:
+    """For what is only predicted, e.g. "40 s", "3 min", "2.5 h": no more digits than are known."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _short(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 

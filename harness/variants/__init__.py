@@ -44,7 +44,7 @@ _CHUNKING = ("vocab_chunk", "token_chunk", "memory_budget")
 
 VARIANTS = {
     "floor": Variant(
-        about="the three bare matmuls, 6 NVD: what no loss can be faster than",
+        about="the three bare matmuls, 6 NVD, over whole logits: the yardstick of every loss",
         targets={
             "torch": "harness.variants.torch_floor:three_matmuls",
             "jax": "harness.variants.jax_floor:three_matmuls",

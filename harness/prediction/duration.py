@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.cases import BREAKING_POINT, SWEEP, Case, Shape
+from harness.cases import ANATOMY, BREAKING_POINT, SWEEP, Case, Shape
 from harness.plans import plan_of
 
 # Beside the matmuls there are passes over the logits.
@@ -11,8 +11,7 @@ _SLOWER = {"linear_cross_entropy_chunked": 2.0}
 _COMPILE_S = {"compiled": 8.0, "cut_cross_entropy": 8.0}
 _START_S = {"torch": 4.0, "jax": 2.5}
 _PROBING_STEPS = 4
-_TRIED_STEPS = {BREAKING_POINT: 1}
-_DISSECTED_STEPS = 3
+_STEPS = {ANATOMY: 3, BREAKING_POINT: 1}
 
 
 def start_s(case: Case) -> float:
@@ -47,7 +46,7 @@ def _step_s(case: Case, flops_per_s: float) -> float:
 def _steps(case: Case) -> float:
     """How many steps the worker makes; a forward is a third of one."""
     if case.mode != SWEEP:
-        return _TRIED_STEPS.get(case.mode, _DISSECTED_STEPS)
+        return _STEPS[case.mode]
     measurement = case.measurement
     steps = 1 + measurement.warmup + measurement.repeats
     if case.is_loss:

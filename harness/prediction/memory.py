@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from harness.cases import Case
 from harness.environment import gpu_memory_bytes, host_memory_bytes
-from harness.full_logits import bytes_beyond_inputs, narrow_logits_bytes
 from harness.plans import plan_of
+from harness.prediction.full_logits import bytes_beyond_inputs, narrow_logits_bytes
 
 
 def limit_bytes(case: Case) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from harness.cases import Measurement, Shape, make_case
-from harness.packing import Value, packed_bytes
-from harness.predicted_memory import peak_bytes
+from harness.prediction.memory import peak_bytes
+from harness.prediction.packing import Value, packed_bytes
 from harness.reference import inputs_of
 from loss_spec import FLOAT_DTYPES
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from harness.breaking_point import next_size
 from harness.cases import BREAKING_POINT, Case
-from harness.predicted_memory import limit_bytes, peak_bytes
-from harness.predicted_time import start_s, worker_s
+from harness.prediction.duration import start_s, worker_s
+from harness.prediction.memory import limit_bytes, peak_bytes
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.cases import Shape
-from harness.packing import Value, packed_bytes
+from harness.prediction.packing import Value, packed_bytes
 from loss_spec import DTYPE_BYTES
 
 
