@@ -33,7 +33,7 @@ class Finished:
         return [json.loads(line) for line in lines]
 
 
-def harness_command(*flags: str, variants: dict[str, str] | None = None) -> list[str]:
+def harness_command(*flags: str, variants: dict[str, Any] | None = None) -> list[str]:
     """On the CPU, wherever the suite runs, unless the flags say otherwise."""
     flags = ("--device=cpu", *flags)
     if variants is None:
@@ -45,7 +45,7 @@ def harness_command(*flags: str, variants: dict[str, str] | None = None) -> list
 def run_harness(tmp_path: Path) -> Callable[..., Finished]:
     """Runs the harness with the flags, `variants` (name to target) beside its own."""
 
-    def run(*flags: str, variants: dict[str, str] | None = None) -> Finished:
+    def run(*flags: str, variants: dict[str, Any] | None = None) -> Finished:
         output_dir = tmp_path / "results"
         done = subprocess.run(
             harness_command(*flags, f"--output_dir={output_dir}", variants=variants),

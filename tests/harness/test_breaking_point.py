@@ -196,14 +196,37 @@ def test_breaking_point_for_real(run_harness: Callable[..., Finished], framework
     assert f"{found['largest_ran']:,}" in (done.directory / "summary.md").read_text()
 
 
-@pytest.mark.parametrize("target", ["dying_of_the_limit", "hiding_the_limit"])
-def test_what_runs_without_the_limit_has_run_out_of_memory(
-    run_harness: Callable[..., Finished], target: str
-) -> None:
-    """Whatever it says, and however it ends: 512 MiB do not fit into 0.1 GiB."""
+def test_breaking_point_in_tokens(run_harness: Callable[..., Finished]) -> None:
+    """1024 tokens are too many at V = 16384: it halves, then bisects."""
     done = run_harness(
-        *FLAGS, "--framework=torch", "--variants=hiding", "--vocab_sizes=2",
-        variants={"hiding": f"tests.harness.broken_losses:{target}"},
+        *FLAGS, "--axis=num_tokens", "--vocab_sizes=16384", "--framework=torch",
+        "--variants=standard",
+    )  # fmt: skip
+    assert done.status == 0, done.stdout + done.stderr
+    *probes, conclusion = done.records
+    assert probes[0]["status"] == "oom"
+    found = conclusion["breaking_point"]
+    assert found["axis"] == "num_tokens"
+    assert found["largest_ran"] < found["smallest_failed"] <= 1.05 * found["largest_ran"]
+    assert (conclusion["batch_size"], conclusion["seq_len"]) == (1, found["largest_ran"])
+    assert {probe["vocab_size"] for probe in probes} == {16384}
+    logits_alone = 0.1 * 2**30 / (3 * 16384 * 4)
+    assert 0.6 * logits_alone < found["largest_ran"] < logits_alone
+    assert done.directory is not None
+    assert (done.directory / "breaking_point_num_tokens.png").exists()
+
+
+@pytest.mark.parametrize("target", ["dying_of_the_limit", "hiding_the_limit"])
+@pytest.mark.parametrize(
+    ("framework", "losses"), [("torch", "broken_losses"), ("jax", "broken_jax_losses")]
+)
+def test_what_runs_without_the_limit_has_run_out_of_memory(
+    run_harness: Callable[..., Finished], framework: str, losses: str, target: str
+) -> None:
+    """Whatever it says, and however it ends."""
+    done = run_harness(
+        *FLAGS, f"--framework={framework}", "--variants=hiding", "--vocab_sizes=2",
+        variants={"hiding": {framework: f"tests.harness.{losses}:{target}"}},
     )  # fmt: skip
     assert [record["status"] for record in done.records] == ["oom"] * 3, done.stdout
     assert all(record["error"]["allocation"] for record in done.records)

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness import dry_run
+import harness.prediction.run as prediction_run
 from harness.cases import ANATOMY, BREAKING_POINT, SWEEP, Case, Measurement, Shape, make_case
-from harness.dry_run import in_words, predict_cases, show_dry_run
-from harness.predicted_memory import limit_bytes, peak_bytes
+from harness.dry_run import show_dry_run
+from harness.prediction.memory import limit_bytes, peak_bytes
+from harness.prediction.run import predict_cases
+from harness.report.formats import rough_duration
 from harness.run import main
 
 SHAPE = Shape(
@@ -32,7 +34,7 @@ FLOPS_PER_S = 1e11
 @pytest.fixture(autouse=True)
 def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same on every machine; nothing has to be multiplied for it."""
-    monkeypatch.setattr(dry_run, "flops_per_s", lambda device, dtype: FLOPS_PER_S)
+    monkeypatch.setattr(prediction_run, "flops_per_s", lambda device, dtype: FLOPS_PER_S)
 
 
 def case(variant: str = "standard", framework: str = "torch", **changes: Any) -> Case:
@@ -269,14 +271,14 @@ def test_table_fits_a_terminal(flags: tuple[str, ...], capsys: pytest.CaptureFix
         (360000.0, "100.0 h"),
     ],
 )
-def test_in_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words
+def test_rough_duration(seconds: float, words: str) -> None:
+    assert rough_duration(seconds) == words
 
 
 def test_all_in_all_is_the_sum() -> None:
     cases = [case("standard"), case("chunked", "jax")]
     total_s = sum(seconds for _, seconds in predict_cases(cases))
-    assert f"2 cases, {in_words(total_s)} in all; nothing was run" == shown(*cases)[-1]
+    assert f"2 cases, {rough_duration(total_s)} in all; nothing was run" == shown(*cases)[-1]
 
 
 @pytest.mark.parametrize(

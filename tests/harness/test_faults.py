@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -118,9 +119,9 @@ def test_fault_after_the_last_record(
         if fault is not None:
             raise fault
 
-    console = Console(file=io.StringIO(), width=120)
-    assert run_sweep([case], store, console, show) == status
-    assert words in console.file.getvalue()  # type: ignore[attr-defined]
+    said = io.StringIO()
+    assert run_sweep([case], store, Console(file=said, width=120), show) == status
+    assert words in said.getvalue()
     assert len(open_run(store.directory).records()) == 1
 
 
@@ -169,7 +170,7 @@ def test_killed_around_its_records_and_resumed(tmp_path: Path) -> None:
         with _process([*command, *resume]):
             directory = _run_in(tmp_path)
             records = directory / "records.jsonl"
-            _wait_for(lambda: records.exists() and records.stat().st_size > len(kept))  # noqa: B023
+            _wait_for(functools.partial(_is_larger_than, records, len(kept)))
             time.sleep(moments.uniform(0.0, 0.1))
         content = records.read_bytes()
         assert content.startswith(kept)
@@ -177,6 +178,10 @@ def test_killed_around_its_records_and_resumed(tmp_path: Path) -> None:
         resume = ["--resume"]
     assert kept.count(b"\n") < 600
     _finish([*command, *resume], directory, num_cases=600)
+
+
+def _is_larger_than(path: Path, size_bytes: int) -> bool:
+    return path.exists() and path.stat().st_size > size_bytes
 
 
 def _finish(command: list[str], directory: Path, num_cases: int) -> None:

@@ -84,8 +84,20 @@ def test_what_a_dead_worker_has_started_is_killed_too(
     assert _is_gone(pid_file)
 
 
-def test_garbage_on_both_streams_is_left_alone(run_target: RunTarget) -> None:
+def test_garbage_on_both_streams_is_left_alone(
+    run_target: RunTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of megabytes the end is kept, in case the worker dies of it."""
+    kept: list[int] = []
+    judge = scheduler._judge
+
+    def judge_and_tell(ended: scheduler._Ended, *others: Any) -> Any:
+        kept.append(len(ended.output))
+        return judge(ended, *others)
+
+    monkeypatch.setattr(scheduler, "_judge", judge_and_tell)
     assert run_target("printing_garbage")["status"] == "ok"
+    assert kept == [pytest.approx(65536, abs=1024)]
 
 
 @pytest.mark.parametrize("name", ["aborting_after_garbage", "raising_in_colour"])

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from harness.memory.allocator_events import peak_allocated_bytes  # noqa: E402
+from harness.memory.allocator_events import peak_allocated_bytes
 
 MIB = 2**20
 SIZES = {"1 KiB": 2**10, "100 kB": 100_000, "1 MiB": MIB, "16 MiB": 16 * MIB, "256 MiB": 256 * MIB}

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-jax = pytest.importorskip("jax")
-
-import jax.numpy as jnp  # noqa: E402
-
-from harness.memory.buffer_assignment import assigned_bytes, peak_bytes  # noqa: E402
+from harness.memory.buffer_assignment import assigned_bytes, peak_bytes
 
 
 class Program(NamedTuple):
