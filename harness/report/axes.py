@@ -21,6 +21,7 @@ from harness.report.naming import vocabulary_labels
 
 GREY = "#555555"
 LOWER_BOUND = "(lower bound)"
+BOUND_LINE: dict[str, Any] = {"color": GREY, "lw": 1, "ls": (0, (2, 2))}
 OUT_OF_MEMORY = "out of memory"
 _LEGEND_CHARACTERS = 115
 _HANDLE_CHARACTERS = 10

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from harness.report.axes import GREY, LOWER_BOUND, linear_axis
+from harness.report.axes import BOUND_LINE, LOWER_BOUND, linear_axis
 from harness.report.out_of_memory import draw_out_of_memory
 from harness.report.quantity import Quantity, bounds
 from harness.report.series import Series
@@ -37,9 +37,9 @@ def draw_bars(axes: Axes, quantity: Quantity, series: Sequence[Series], vocab_si
     bound = bounds(quantity, series).get(vocab_size)
     if bound:
         label = f"{quantity.bound_label} {LOWER_BOUND}"
-        axes.axhline(bound, color=GREY, lw=1, ls=(0, (2, 2)), label=label)
+        axes.axhline(bound, label=label, **BOUND_LINE)
     axes.set_xlim(-0.6, max(len(labels), 1) - 0.4)
-    axes.set_ylim(0, max([*values, bound or 0.0]) * 1.1)
+    axes.set_ylim(0, max([*values, bound or 0.0]) * (1.22 if upright else 1.1))
     _name_variants(axes, labels)
     axes.set_xlabel(f"vocabulary size V = {vocab_size:,}")
     axes.grid(False, axis="x")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from harness.report.axes import GREY, LOWER_BOUND, log_axis, vocabulary_axis
+from harness.report.axes import BOUND_LINE, LOWER_BOUND, log_axis, vocabulary_axis
 from harness.report.out_of_memory import draw_out_of_memory
 from harness.report.quantity import Quantity, bounds
 from harness.report.series import Series
@@ -18,17 +18,19 @@ def draw_lines(
     vocabulary_axis(axes, vocab_sizes)
     values: list[float] = []
     for each in series:
-        values += _draw_series(axes, quantity, each)
+        values += draw_series(axes, quantity, each)
     bound = bounds(quantity, series)
     if bound:
         label = f"{quantity.bound_label} {LOWER_BOUND}"
-        axes.plot(list(bound), list(bound.values()), color=GREY, lw=1, ls=(0, (2, 2)), label=label)
+        axes.plot(list(bound), list(bound.values()), label=label, **BOUND_LINE)
         values += bound.values()
     log_axis(axes.yaxis, values, quantity.text, quantity.base)
     draw_out_of_memory(axes, series, lambda each, vocab_size: vocab_size)
 
 
-def _draw_series(axes: Axes, quantity: Quantity, series: Series) -> list[float]:
+def draw_series(
+    axes: Axes, quantity: Quantity, series: Series, *, alpha: float = 1.0
+) -> list[float]:
     """Draws one series and returns what the axis must hold."""
     found = [
         (record["vocab_size"], value)
@@ -45,6 +47,7 @@ def _draw_series(axes: Axes, quantity: Quantity, series: Series) -> list[float]:
         medians,
         yerr=[below, above] if any(below + above) else None,
         color=series.colour,
+        alpha=alpha,
         marker=series.style.marker,
         linestyle=series.style.line,
         label=series.title,

@@ -22,6 +22,7 @@ def draw_out_of_memory(
     place: Callable[[Series, int], float],
     *,
     labelled: bool = True,
+    room_is_made: bool = False,
 ) -> None:
     """A cross for each such case at `place(series, vocab_size)` on the x axis.
 
@@ -36,8 +37,8 @@ def draw_out_of_memory(
             x = place(each, vocab_size)
             marks.append((each, x, stacked[x]))
             stacked[x] += 1
-    if marks:
-        _make_room(axes, max(stacked.values()) + (0 if labelled else 1))
+    if marks and not room_is_made:
+        make_room(axes, max(stacked.values()) + (0 if labelled else 1))
     for each, x, level in marks:
         _draw_mark(axes, x, _HEIGHT - _STEP * level, each, labelled)
     for each in series:
@@ -71,7 +72,8 @@ def _draw_mark(axes: Axes, x: float, height: float, series: Series, labelled: bo
     )
 
 
-def _make_room(axes: Axes, levels: int) -> None:
+def make_room(axes: Axes, levels: int) -> None:
+    """Grows the axes upwards by so many marks, one above the other."""
     taken = 1 - _HEIGHT + _STEP * levels
     low, high = axes.get_ylim()
     if axes.get_yscale() == "log":

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from harness.report.measures import Conditions, Record, is_ok
 
 # Four pictures each: more than these nobody looks at, and drawing them takes long.
-MOST = 6
+MOST = 4
 
 
 def pictured(groups: Mapping[Conditions, Sequence[Record]]) -> list[Conditions]:

@@ -8,15 +8,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from harness.report import captions
-from harness.report.axes import add_legend, new_figure, save
+from harness.report.axes import BOUND_LINE, LOWER_BOUND, add_legend, new_figure, new_panels, save
 from harness.report.bar_plot import draw_bars
 from harness.report.line_plot import draw_lines
 from harness.report.measures import Conditions, Record, settle
 from harness.report.naming import describe, probe_note, set_apart
+from harness.report.panel_plot import MOST_LABELS, draw_panels, panel_labels
 from harness.report.pictured import pictured
-from harness.report.quantity import ADDITIONAL_MEMORY, PEAK_MEMORY, STEP_TIME, Quantity
+from harness.report.quantity import ADDITIONAL_MEMORY, PEAK_MEMORY, STEP_TIME, Quantity, bounds
 from harness.report.section import Plot
 from harness.report.series import Series, by_conditions, make_series, vocabularies
 from harness.report.tradeoff_plot import draw_tradeoff, tradeoff_point
@@ -101,16 +103,42 @@ def _against_vocabulary(
 ) -> Iterator[Drawing]:
     if not any(quantity.shows(record) for each in series for record in each.results):
         return
-    figure, axes = new_figure(quantity.title, subtitle, _footnote(probes))
-    axes.set_ylabel(quantity.axis_label)
-    sizes = vocabularies(series, quantity.shows)
-    if len(sizes) == 1:
-        draw_bars(axes, quantity, series, sizes[0])
+    sizes, labels = vocabularies(series, quantity.shows), panel_labels(quantity, series)
+    if len(sizes) > 1 and len(labels) > MOST_LABELS:
+        figure = _panels(quantity, series, subtitle, _footnote(probes), sizes, labels)
     else:
-        draw_lines(axes, quantity, series, sizes)
-    add_legend(figure, axes.get_legend_handles_labels()[0])
+        figure, axes = new_figure(quantity.title, subtitle, _footnote(probes))
+        axes.set_ylabel(quantity.axis_label)
+        if len(sizes) == 1:
+            draw_bars(axes, quantity, series, sizes[0])
+        else:
+            draw_lines(axes, quantity, series, sizes)
+        add_legend(figure, axes.get_legend_handles_labels()[0])
     caption = captions.quantity_caption(quantity, series, probes)
     yield Drawing(quantity.name, quantity.title, caption, figure)
+
+
+def _panels(
+    quantity: Quantity,
+    series: Sequence[Series],
+    subtitle: str,
+    footnote: str,
+    sizes: Sequence[int],
+    labels: Sequence[str],
+) -> Figure:
+    note = "; ".join(part for part in (footnote, "standard stands behind each, faint") if part)
+    figure, panels = new_panels(
+        quantity.title, subtitle, note, labels,
+        x_label="vocabulary size V, log scale", y_label=quantity.axis_label,
+    )  # fmt: skip
+    draw_panels(panels, quantity, series, sizes)
+    frameworks = {each.framework_title: each.colour for each in series}
+    handles = [Line2D([], [], color=colour, label=title) for title, colour in frameworks.items()]
+    if bounds(quantity, series):
+        label = f"{quantity.bound_label} {LOWER_BOUND}"
+        handles.append(Line2D([], [], label=label, **BOUND_LINE))
+    add_legend(figure, handles)
+    return figure
 
 
 def _tradeoff(series: Sequence[Series], subtitle: str, probes: str) -> Iterator[Drawing]:
