@@ -21,6 +21,7 @@ from harness.report.naming import vocabulary_labels
 
 GREY = "#555555"
 LOWER_BOUND = "(lower bound)"
+YARDSTICK = "(yardstick)"
 BOUND_LINE: dict[str, Any] = {"color": GREY, "lw": 1, "ls": (0, (2, 2))}
 OUT_OF_MEMORY = "out of memory"
 _LEGEND_CHARACTERS = 115
@@ -127,7 +128,9 @@ def _legend_columns(labels: Sequence[str]) -> int:
 
 
 def _legend_rank(label: str) -> int:
-    return 2 if label.endswith(OUT_OF_MEMORY) else 1 if label.endswith(LOWER_BOUND) else 0
+    return (
+        2 if label.endswith(OUT_OF_MEMORY) else 1 if label.endswith((LOWER_BOUND, YARDSTICK)) else 0
+    )
 
 
 def name_bars(axes: Axes, titles: Sequence[str]) -> None:
@@ -199,6 +202,7 @@ def log_ticks(low: float, high: float, base: int) -> list[float]:
             (1,),
             (1, 2, 5),
             (1, 1.5, 2, 3, 4, 5, 6, 8),
+            (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
             tuple(1 + part / 10 for part in range(90)),
         )
     powers = range(math.floor(math.log(low, base)), math.ceil(math.log(high, base)) + 1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from harness.report.axes import BOUND_LINE, LOWER_BOUND, linear_axis
+from harness.report.axes import BOUND_LINE, LOWER_BOUND, YARDSTICK, linear_axis
 from harness.report.out_of_memory import draw_out_of_memory
 from harness.report.quantity import Quantity, bounds
 from harness.report.series import Series
@@ -17,7 +17,7 @@ _MOST_LEVEL_CHARACTERS = 80
 
 
 def draw_bars(axes: Axes, quantity: Quantity, series: Sequence[Series], vocab_size: int) -> None:
-    """Bars on a linear axis from zero; the floor, as it is a bound, is a dotted line."""
+    """Bars on a linear axis from zero; the floor, which is no loss, is a dotted line."""
     barred = [each for each in series if each.variant != "floor" and _has(quantity, each)]
     labels = list(dict.fromkeys(each.label for each in barred))
     frameworks = sorted({each.framework for each in barred})
@@ -117,6 +117,6 @@ def _draw_floor(axes: Axes, quantity: Quantity, series: Series, vocab_size: int)
         color=series.colour,
         linestyle=series.style.line,
         linewidth=1.8,
-        label=f"{series.title}, {quantity.text(value.median)} {LOWER_BOUND}",
+        label=f"{series.title}, {quantity.text(value.median)} {YARDSTICK}",
     )
     return value.median
