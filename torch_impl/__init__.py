@@ -1,6 +1,7 @@
 """Memory-efficient LM-head loss in PyTorch: linear projection and softmax cross-entropy."""
 
 from loss_spec import LossAux, Plan
+from torch_impl.causal_lm import causal_lm_loss
 from torch_impl.loss import (
     linear_cross_entropy,
     memory_efficient_cross_entropy,
@@ -13,6 +14,7 @@ __all__ = [
     "LinearCrossEntropyLoss",
     "LossAux",
     "Plan",
+    "causal_lm_loss",
     "linear_cross_entropy",
     "memory_efficient_cross_entropy",
     "plan",

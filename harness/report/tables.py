@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -16,8 +15,8 @@ from harness.report.columns import Column, shown_columns
 from harness.report.failures import failures
 from harness.report.measures import Record, of_mode, settle
 from harness.report.notes import measurement_notes, shared_conditions
+from harness.report.rich_table import rich_table
 from harness.report.rows import Row, make_rows
-from harness.report.section import Section, TableText
 
 _STATUS_STYLES = {"ok": "", "oom": "yellow", "unavailable": "bright_black"}
 _OTHER_STATUS_STYLE = "bold red"
@@ -29,26 +28,12 @@ def closing_tables(records: Sequence[Record]) -> list[Table]:
     others = (anatomy_tables(settled), breaking_point_tables(settled))
     return [
         *([closing_table(records)] if of_mode(records, SWEEP) or not records else []),
-        *(_section_table(section, text) for section in others for text in section.tables),
+        *(
+            rich_table(text, text.title or section.lead)
+            for section in others
+            for text in section.tables
+        ),
     ]
-
-
-def _section_table(section: Section, text: TableText) -> Table:
-    """The table of a section, as wide as the terminal lets it be."""
-    table = Table(
-        title=Text(text.title or section.lead, style="bold"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
-    )
-    for header, numeric in zip(text.headers, text.numeric, strict=True):
-        justify: JustifyMethod = "right" if numeric else "left"
-        table.add_column(header, justify=justify, no_wrap=numeric, overflow="fold")
-    for index, row in enumerate(text.rows):
-        following = text.starts_group[index + 1 :][:1] or (True,)
-        table.add_row(*map(Text, row), end_section=following[0])
-    return table
 
 
 def closing_table(records: Sequence[Record]) -> Table:
