@@ -69,7 +69,8 @@ def causal_lm_loss(
         _check_shape("token_weight", token_weight, input_ids)
     head = head_of(model, input_ids)
     given = {"attention_mask": attention_mask, "position_ids": position_ids}
-    hidden = model.base_model(
+    body: Any = model.base_model
+    hidden = body(
         input_ids=input_ids,
         use_cache=False,  # keys and values would be kept for a next token that never comes
         **{name: value for name, value in given.items() if value is not None},

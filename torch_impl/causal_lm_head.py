@@ -58,7 +58,7 @@ def head_of(model: nn.Module, input_ids: Tensor) -> Head:
     return head
 
 
-def _output_layer(model: nn.Module) -> nn.Linear:
+def _output_layer(model: Any) -> nn.Linear:
     name = type(model).__name__
     for attribute in ("base_model", "get_output_embeddings", "config"):
         if not hasattr(model, attribute):
@@ -85,7 +85,7 @@ def _output_layer(model: nn.Module) -> nn.Linear:
     return layer
 
 
-def _logit_map(model: nn.Module) -> tuple[float, float | None]:
+def _logit_map(model: Any) -> tuple[float, float | None]:
     """Scale and softcap, by the names that the configs of `transformers` have for them."""
     config = model.config.get_text_config()
 
@@ -103,7 +103,7 @@ def _logit_map(model: nn.Module) -> tuple[float, float | None]:
 
 
 @torch.no_grad()
-def _try(model: nn.Module, head: Head, input_ids: Tensor) -> None:
+def _try(model: Any, head: Head, input_ids: Tensor) -> None:
     """Compares the model's own logits and loss on two tokens with what is known of them."""
     name = type(model).__name__
     with _same_random_numbers(input_ids.device):

@@ -31,7 +31,7 @@ class Shape(NamedTuple):
         return 4 * self.batch_size * self.seq_len * self.vocab_size
 
 
-def standard_loss(model: nn.Module, input_ids: Tensor, labels: Tensor) -> Tensor:
+def standard_loss(model: Any, input_ids: Tensor, labels: Tensor) -> Tensor:
     """The model's own."""
     return model(input_ids=input_ids, labels=labels, use_cache=False).loss
 
@@ -43,7 +43,8 @@ def describe_head(name: str) -> str:
     """How the model gets from hidden states to logits, in a few words."""
     model, tokens = build(name, 16), torch.ones((1, 2), dtype=torch.long)
     head = head_of(model, tokens)
-    tied = head.weight is model.get_input_embeddings().weight
+    embedding: Any = model.get_input_embeddings
+    tied = head.weight is embedding().weight
     return ", ".join(
         [
             "tied" if tied else "untied",
