@@ -25,9 +25,9 @@ class VariantStyle:
     line: LineStyle
 
 
-_FRAMEWORK_COLOURS = {"jax": "#0072B2", "torch": "#D55E00"}
+FRAMEWORK_COLOURS = {"jax": "#0072B2", "torch": "#D55E00"}
 _OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_VARIANT_STYLES = {
+VARIANT_STYLES = {
     "standard": VariantStyle("o", "-"),
     "chunked": VariantStyle("s", (0, (6, 2))),
     "two_pass": VariantStyle("^", "-."),
@@ -90,10 +90,10 @@ def make_series(records: Sequence[Record], styled_by: Sequence[Record]) -> list[
     variant looks the same in each of its pictures.
     """
     frameworks = sorted({record["framework"] for record in styled_by})
-    colours = _given_out(_FRAMEWORK_COLOURS, _OTHER_COLOURS, frameworks)
+    colours = _given_out(FRAMEWORK_COLOURS, _OTHER_COLOURS, frameworks)
     labels = variant_labels(records)
     all_labels = [*variant_labels(styled_by), *labels]
-    styles = _given_out(_VARIANT_STYLES, _OTHER_STYLES, sorted(all_labels, key=variant_order))
+    styles = _given_out(VARIANT_STYLES, _OTHER_STYLES, sorted(all_labels, key=variant_order))
     grouped: dict[tuple[str, str, str], list[Record]] = {}
     for record, label in zip(records, labels, strict=True):
         grouped.setdefault((record["framework"], record["variant"], label), []).append(record)

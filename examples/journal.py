@@ -1,0 +1,94 @@
+"""What a run tells: a progress bar, a line a step in `metrics.jsonl`, and its last words."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from examples.recipe import Recipe
+
+METRICS = "metrics.jsonl"
+
+
+class Journal:
+    """Of one run, from the step it starts with; what an earlier try did beyond it is dropped."""
+
+    def __init__(self, recipe: Recipe, first_step: int) -> None:
+        self._recipe, self._console = recipe, Console(highlight=False)
+        recipe.output_dir.mkdir(parents=True, exist_ok=True)
+        path = recipe.output_dir / METRICS
+        self._lines = [line for line in read_metrics(path) if line["step"] < first_step]
+        self._file = path.open("w", buffering=1)
+        for line in self._lines:
+            print(json.dumps(line), file=self._file)
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        self._bar = Progress(*columns, TimeRemainingColumn(), console=self._console)
+        self._task = self._bar.add_task("", total=recipe.steps, completed=first_step)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._bar.stop()
+        self._file.close()
+
+    def step(self, step: int, loss: float, seconds: float) -> None:
+        rate = self._recipe.batch_size * self._recipe.length / seconds
+        self._write({"step": step, "loss": loss, "step_s": seconds})
+        about = f"loss {loss:.3f}  {rate:,.0f} tokens/s"
+        self._bar.update(self._task, completed=step + 1, description=about)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"loss: expected a finite number at step {step}, got {loss}")
+
+    def held_out(self, step: int, loss: float) -> None:
+        self._write({"step": step, "held_out_loss": loss})
+        self._bar.print(
+            f"step {step + 1:>4}  held-out loss {loss:.3f}  perplexity {math.exp(loss):,.1f}"
+        )
+
+    def close(self, state_bytes: int, peak_bytes: int, probe: str, sample: str) -> None:
+        """Tokens per second, the peak of a whole training step, and what the model writes.
+
+        `state_bytes` of the peak are there all the time: weights and moments.
+        """
+        steps = [line["step_s"] for line in self._lines if "step_s" in line]
+        seconds = statistics.median(steps[1:] or steps)  # the first one compiles
+        tokens = self._recipe.batch_size * self._recipe.length
+        last = {
+            "step": self._recipe.steps, "median_step_s": seconds, "tokens_per_s": tokens / seconds,
+            "state_bytes": state_bytes, "peak_bytes": peak_bytes, "probe": probe, "sample": sample,
+        }  # fmt: skip
+        self._write(last)
+        self._bar.print(
+            f"{tokens / seconds:,.0f} tokens/s (a step is {seconds * 1e3:,.0f} ms)\npeak of a step "
+            f"{peak_bytes / 2**20:,.0f} MiB, of which {state_bytes / 2**20:,.0f} are weights and "
+            f"optimizer state ({probe})\n\n{sample}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._lines.append(line)
+        print(json.dumps(line), file=self._file)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file that may be missing, or cut short by a kill."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found

@@ -1,0 +1,77 @@
+"""What both training loops share: options, sizes, first weights, learning rate.
+
+The same weights and the same batches in both frameworks, whatever the loss: what differs
+between two runs is what their code does with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+LOSSES = ("standard", "chunked")
+BETAS, WEIGHT_DECAY, LARGEST_NORM = (0.9, 0.95), 0.1, 1.0
+_WARMUP_STEPS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One run; the defaults take a minute or two on two cores."""
+
+    loss: str = "chunked"
+    steps: int = 200
+    batch_size: int = 32
+    length: int = 128
+    vocab_size: int = 16384
+    dim: int = 128
+    layers: int = 2
+    heads: int = 2
+    learning_rate: float = 2e-3
+    seed: int = 0
+    every: int = 50
+    """steps from one look at the held-out text, and one checkpoint, to the next"""
+    output_dir: Path = Path("results/train_example")
+    resume: bool = False
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: a short rise, then half a cosine."""
+        rise = (step + 1) / _WARMUP_STEPS
+        return self.learning_rate * min(rise, 0.5 + 0.5 * math.cos(math.pi * step / self.steps))
+
+    def first_weights(self, name: str, shape: Sequence[int]) -> np.ndarray:
+        """Of a parameter by its name in Flax, such as "blocks.0.up.kernel" [in, out]."""
+        if name.endswith("scale"):
+            return np.ones(shape, np.float32)
+        generator = np.random.default_rng((self.seed, zlib.crc32(name.encode())))
+        return generator.normal(0, 0.02, shape).astype(np.float32)
+
+
+def parse(arguments: Sequence[str] | None, about: str | None) -> Recipe:
+    """The recipe of a command line; ends the process with a usage message if it has none."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--loss", choices=LOSSES, default=Recipe.loss, help="of the LM head")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument(
+        "--output_dir", type=Path, default=Recipe.output_dir, help="checkpoint, metrics"
+    )
+    for field in fields(Recipe):
+        if field.name not in ("loss", "resume", "output_dir"):
+            kind = type(field.default)
+            parser.add_argument(f"--{field.name}", type=kind, default=field.default, help=" ")
+    recipe = Recipe(**vars(parser.parse_args(arguments)))
+    for name in ("steps", "batch_size", "length", "vocab_size", "dim", "layers", "heads", "every"):
+        if (value := getattr(recipe, name)) <= 0:
+            parser.error(f"--{name}: expected an integer > 0, got {value}")
+    if recipe.resume and not recipe.output_dir.is_dir():
+        parser.error(f"--resume: expected a run to go on with, got no folder {recipe.output_dir}")
+    if recipe.dim % recipe.heads:
+        parser.error(f"--dim: expected a multiple of --heads={recipe.heads}, got {recipe.dim}")
+    return recipe

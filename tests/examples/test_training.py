@@ -1,0 +1,212 @@
+"""The training examples: one model in two frameworks, and a run that goes on after a kill."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+from examples import text, train_flax, train_torch
+from examples.journal import Journal, read_metrics
+from examples.recipe import LOSSES, Recipe, parse
+
+EXAMPLES = {"torch": train_torch, "jax": train_flax}
+TINY = (
+    "--steps=6", "--every=3", "--batch_size=4", "--length=24", "--vocab_size=400", "--dim=32",
+    "--layers=1", "--learning_rate=1e-2",
+)  # fmt: skip
+# The rounding of six optimizer steps in float32: a different loss is off by far more.
+SAME = 1e-5
+
+
+@pytest.fixture(autouse=True, scope="module")
+def text_is_made_once():
+    docstrings = list(text._docstrings())  # to parse the standard library takes seconds
+    load_text = functools.cache(text.load_text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "_docstrings", lambda: docstrings)
+        for example in EXAMPLES.values():
+            patch.setattr(example, "load_text", load_text)
+        yield
+
+
+def run(framework: str, directory: Path, *flags: str) -> list[dict[str, Any]]:
+    EXAMPLES[framework].main([*TINY, f"--output_dir={directory}", *flags])
+    return read_metrics(directory / "metrics.jsonl")
+
+
+def losses(lines: list[dict[str, Any]]) -> list[float]:
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def test_curves_lie_on_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = {
+        (framework, loss): run(framework, tmp_path / f"{framework}_{loss}", f"--loss={loss}")
+        for framework, loss in itertools.product(EXAMPLES, LOSSES)
+    }
+    expected = losses(runs["torch", "standard"])
+    assert len(expected) == 6
+    assert expected[-1] < expected[0] - 0.05
+    for lines in runs.values():
+        assert losses(lines) == pytest.approx(expected, rel=SAME)
+        held_out = [line["held_out_loss"] for line in lines if "held_out_loss" in line]
+        assert len(held_out) == 2
+        last = lines[-1]
+        assert last["peak_bytes"] > last["state_bytes"] > 3 * 4 * 400 * 32  # with its moments
+        assert last["sample"].startswith("The value of the")
+        assert last["tokens_per_s"] == pytest.approx(4 * 24 / last["median_step_s"])
+    samples = {lines[-1]["sample"] for lines in runs.values()}
+    assert len(samples) == 1
+    printed = capsys.readouterr().out
+    assert "perplexity" in printed
+    assert "tokens/s" in printed
+
+
+def test_the_standard_loss_holds_the_logits() -> None:
+    """At a shape at which they count, a chunked step of either framework needs far less."""
+    recipe = Recipe(batch_size=8, length=64, vocab_size=16384, dim=32, layers=1)
+    tokens = np.zeros((8, 65), np.int32)
+    peaks = {}
+    for loss in LOSSES:
+        model = train_flax.Decoder(recipe, nnx.Rngs(0))
+        optimizer = train_flax.make_optimizer(model, recipe)
+        step = train_flax.make_train_step(loss)
+        state, peaks["jax", loss], _ = train_flax.step_memory(step, model, optimizer, tokens)
+        peaks["torch", loss] = torch_peak(recipe, tokens, loss)
+        assert state < peaks["jax", loss]
+    logits = 4 * 8 * 64 * 16384
+    for framework in EXAMPLES:
+        assert peaks[framework, "standard"] > peaks[framework, "chunked"] + logits
+
+
+def torch_peak(recipe: Recipe, tokens: np.ndarray, loss: str) -> int:
+    model = train_torch.Decoder(recipe)
+    optimizer = torch.optim.AdamW(model.parameters())
+
+    def step() -> None:
+        train_torch.loss_of(model, train_torch.to_tensor(tokens), loss).backward()
+        optimizer.step()
+
+    return train_torch.step_memory(model, optimizer, step)[1]
+
+
+def test_both_start_from_the_same_weights() -> None:
+    recipe = Recipe(batch_size=2, length=16, vocab_size=300, dim=32)
+    tokens = np.arange(32).reshape(2, 16)
+    model = train_flax.Decoder(recipe, nnx.Rngs(1))
+    train_flax.set_first_weights(model, recipe)
+    own = train_torch.Decoder(recipe)
+    train_torch.set_first_weights(own, recipe)
+    with torch.no_grad():
+        hidden = own(torch.from_numpy(tokens))
+        logits = own.head(hidden)
+    np.testing.assert_allclose(model(tokens), hidden, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(model.head(model(tokens)), logits, rtol=1e-4, atol=1e-5)
+    count = sum(array.size for array in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    assert count == sum(parameter.numel() for parameter in own.parameters())
+
+
+class KilledError(BaseException):
+    """What ends a process in the middle of a step."""
+
+
+@pytest.mark.parametrize("framework", EXAMPLES)
+def test_a_killed_run_goes_on(
+    framework: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the last checkpoint, with the batches and the learning rate of a run that was not."""
+    expected = run(framework, tmp_path / "whole")
+    step = Journal.step
+
+    def killed(self: Journal, number: int, *figures: float) -> None:
+        step(self, number, *figures)
+        if number == 4:
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "step", killed)
+        with pytest.raises(KilledError):
+            run(framework, tmp_path / "killed")
+    before = read_metrics(tmp_path / "killed" / "metrics.jsonl")
+    assert len(losses(before)) == 5  # two steps beyond the checkpoint, which are done again
+    found = run(framework, tmp_path / "killed", "--resume")
+    assert losses(found) == losses(expected)
+    assert [line["step"] for line in found] == [line["step"] for line in expected]
+    assert found[-1]["sample"] == expected[-1]["sample"]
+
+
+@pytest.mark.parametrize("framework", EXAMPLES)
+def test_nothing_to_go_on_with(framework: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="--resume: expected"):
+        run(framework, tmp_path, "--resume")
+
+
+def test_diverged(tmp_path: Path) -> None:
+    with (
+        Journal(Recipe(output_dir=tmp_path), 0) as journal,
+        pytest.raises(
+            FloatingPointError, match="loss: expected a finite number at step 3, got nan"
+        ),
+    ):
+        journal.step(3, float("nan"), 1.0)
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 1
+
+
+def test_metrics_that_were_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({"step": 0, "loss": 1.0}) + '\n{"step": 1, "lo')
+    assert read_metrics(path) == [{"step": 0, "loss": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--loss=cheap"], "invalid choice: 'cheap'"),
+        (["--steps=0"], "--steps: expected an integer > 0, got 0"),
+        (["--dim=33"], "--dim: expected a multiple of --heads=2, got 33"),
+        (["--resume", "--output_dir=/nowhere"], "--resume: expected a run to go on with"),
+    ],
+)
+def test_bad_flags(flags: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(flags, "")
+    assert words in capsys.readouterr().err
+
+
+def test_learning_rate_rises_then_falls() -> None:
+    recipe = Recipe(steps=200, learning_rate=1.0)
+    rates = [recipe.rate(step) for step in range(201)]
+    assert rates[0] == 0.05
+    assert max(rates) == pytest.approx(1.0, abs=0.03)
+    assert rates[-1] == pytest.approx(0.0)
+
+
+def test_text_of_the_default_vocabulary() -> None:
+    """16,384 entries, English, the same each time; no document is trained on and held out."""
+    found = text.load_text(Recipe.vocab_size)
+    assert found.tokenizer.get_vocab_size() == Recipe.vocab_size >= 16000
+    first = found.batch(4, 64, (1, 0, 7))
+    assert first.shape == (4, 65)
+    np.testing.assert_array_equal(first, found.batch(4, 64, (1, 0, 7)))
+    assert not np.array_equal(first, found.batch(4, 64, (1, 0, 8)))
+    assert " the " in found.decode(list(map(int, found.training[:2000])))
+    end = found.tokenizer.token_to_id("<|end|>")
+    documents = [
+        {tuple(part) for part in np.split(tokens, np.flatnonzero(tokens == end) + 1)}
+        for tokens in (found.training, found.held_out)
+    ]
+    assert len(documents[1]) > 20
+    assert not {each for each in documents[0] & documents[1] if len(each) > 200}
+
+
+def test_more_entries_than_the_text_has() -> None:
+    with pytest.raises(ValueError, match=r"vocab_size: expected one that the text has merges for"):
+        text.load_text(10)

@@ -1,0 +1,205 @@
+"""`python -m harness.train`: four runs, their curves and bars, and what may go wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.store import RunStore
+from harness.train import __main__ as command
+from harness.train import runs
+from harness.train.agreement import comparisons
+from harness.train.report import agreement_table, runs_table, write_report
+from harness.train.runs import ERROR, OK, Combination
+
+STEPS = 20
+ALL = [Combination(framework, loss) for framework in ("torch", "jax") for loss in runs.LOSSES]
+
+
+def made_up(combination: Combination, shift: float = 0.0, **changes: Any) -> dict[str, Any]:
+    """A record as of a run in which everything went well."""
+    is_standard = combination.loss == "standard"
+    return {
+        **combination.to_json({"steps": STEPS}),
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "status": OK,
+        "error": None,
+        "train_loss": [9 * math.exp(-step / 30) * (1 + shift) for step in range(STEPS)],
+        "step_s": [5.0, *[0.2 if is_standard else 0.1] * (STEPS - 1)],
+        "held_out": [[STEPS - 1, 5.0 + shift]],
+        "memory": {
+            "state_bytes": 50 * 2**20,
+            "peak_bytes": (800 if is_standard else 200) * 2**20,
+            "probe": "a probe",
+        },
+        "sample": "The value of\nthe `thing`",
+        "environment": {"versions": {combination.framework: "1.0"}},
+        **changes,
+    }
+
+
+def failed(combination: Combination) -> dict[str, Any]:
+    return made_up(
+        combination, status=ERROR, error="exit status 1", train_loss=[9.0], step_s=[5.0],
+        held_out=[], memory=None, sample=None,
+    )  # fmt: skip
+
+
+def test_curves_are_compared_in_pairs() -> None:
+    shifts = {"torch chunked": 5e-5, "jax standard": 5e-4, "jax chunked": 7e-4}
+    records = [made_up(each, shifts.get(each.name, 0.0)) for each in ALL]
+    found = {each.title: (each.largest, each.holds) for each in comparisons(records)}
+    assert found == {
+        "torch chunked against torch standard": (pytest.approx(5e-5), True),
+        "jax chunked against jax standard": (pytest.approx(2e-4, rel=1e-3), False),
+        "jax standard against torch standard": (pytest.approx(5e-4), True),
+        "jax chunked against torch chunked": (pytest.approx(6.5e-4, rel=1e-3), True),
+    }
+    words = [row[-1] for row in agreement_table(records).rows]
+    assert words == ["", "too much", "", ""]
+
+
+def test_one_step_that_is_off_is_enough() -> None:
+    records = [made_up(each) for each in ALL[:2]]
+    records[1]["train_loss"][7] *= 1.001
+    (found,) = comparisons(records)
+    assert found.largest == pytest.approx(1e-3)
+    assert not found.holds
+
+
+def test_a_curve_that_is_no_number_does_not_hold() -> None:
+    records = [made_up(each) for each in ALL[:2]]
+    records[1]["train_loss"][7] = math.nan
+    assert not comparisons(records)[0].holds
+
+
+def test_table_of_runs() -> None:
+    records = [made_up(ALL[0]), made_up(ALL[1]), failed(ALL[2])]
+    text = runs_table(records)
+    standard, chunked, broken = (dict(zip(text.headers, row, strict=True)) for row in text.rows)
+    assert standard["x standard"] == standard["of standard"] == "1.00"
+    # Medians without the first step, which compiles.
+    assert (chunked["step ms"], chunked["x standard"]) == ("100", "0.50")
+    assert (chunked["peak MiB"], chunked["of standard"]) == ("200", "0.25")
+    assert broken["status"] == "error: exit status 1"
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_report_and_pictures(count: int, tmp_path: Path) -> None:
+    records = [made_up(each, 1e-6 * rank) for rank, each in enumerate(ALL[:count])]
+    report = write_report(records, {"steps": STEPS}, tmp_path, "python -m harness.train")
+    text = report.read_text()
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn == {"loss_curves.png", "step_memory.png"} | (
+        {"loss_differences.png"} if count > 1 else set()
+    )
+    assert all(f"({name})" in text for name in drawn)
+    assert "`The value of the thing`" in text
+    assert "steps 20" in text
+
+
+def test_report_of_nothing_that_ended(tmp_path: Path) -> None:
+    text = write_report([failed(each) for each in ALL], {}, tmp_path, "c").read_text()
+    assert text.count("error: exit status 1") == 4
+    assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.fixture
+def nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process holds its run for as long as it lives: this one goes on with its own."""
+    monkeypatch.setattr(RunStore, "hold", RunStore.read)
+
+
+@pytest.mark.usefixtures("nothing_is_held")
+def test_end_to_end_in_one_framework(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Real processes; then once more, which has nothing left to do."""
+    flags = [
+        "--framework=torch", "--steps=3", "--batch_size=2", "--length=16", "--vocab_size=300",
+        "--dim=16", "--layers=1", f"--output_dir={tmp_path}",
+    ]  # fmt: skip
+    assert command.main(flags) == 0
+    (directory,) = tmp_path.iterdir()
+    records = [json.loads(line) for line in (directory / "records.jsonl").read_text().splitlines()]
+    assert [record["case_id"] for record in records] == ["torch standard", "torch chunked"]
+    assert all(len(record["train_loss"]) == 3 for record in records)
+    assert records[0]["environment"]["versions"]["torch"]
+    assert "PyTorch chunked" in capsys.readouterr().out
+    before = (directory / "records.jsonl").read_bytes()
+    assert command.main([*flags, "--resume"]) == 0
+    assert (directory / "records.jsonl").read_bytes() == before
+
+
+def test_a_run_that_fails_is_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--framework=torch", "--losses=chunked", "--vocab_size=10", f"--output_dir={tmp_path}"]
+    assert command.main(flags) == 1
+    printed = capfd.readouterr()
+    assert "expected one that the text has merges for, got 10" in printed.err
+    (directory,) = tmp_path.iterdir()
+    assert "error: exit status 1" in (directory / "train.md").read_text()
+
+
+@pytest.mark.usefixtures("nothing_is_held")
+def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has ended is not trained again, a failure is, and curves too far apart are a 1."""
+    trained: list[str] = []
+    answers: list[Any] = [made_up(ALL[0]), failed(ALL[1]), KeyboardInterrupt()]
+
+    def train(combination: Combination, *_: Any) -> dict[str, Any]:
+        trained.append(combination.name)
+        answer = answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(command, "train", train)
+    flags = [f"--output_dir={tmp_path}", "--steps=20"]
+    assert command.main(flags) == 130
+    answers[:] = [made_up(ALL[1]), made_up(ALL[2]), made_up(ALL[3], 1e-2)]
+    assert command.main([*flags, "--resume"]) == 1
+    assert trained == [
+        "torch standard", "torch chunked", "jax standard",
+        "torch chunked", "jax standard", "jax chunked",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--losses=cheap"], "--losses: expected a list of standard, chunked, got cheap"),
+        (["--steps=0"], "--steps: expected a finite number > 0, got 0"),
+        (["--resume"], "--resume: expected a run with the same flags under"),
+        (["--framework=numpy"], "framework"),
+        (["now"], "unexpected argument 'now'"),
+    ],
+)
+def test_bad_flags(
+    flags: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([*flags, f"--output_dir={tmp_path}"]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_run_with_a_checkpoint_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    class Done:
+        returncode = 0
+
+    def run(arguments: list[str], **_: Any) -> Done:
+        commands.append(arguments)
+        return Done()
+
+    monkeypatch.setattr(runs.subprocess, "run", run)
+    monkeypatch.setattr(runs, "describe_host", lambda: {"versions": {}})
+    assert runs.train(ALL[0], {}, tmp_path)["status"] == ERROR  # it left no metrics
+    (tmp_path / "torch_standard").mkdir()
+    (tmp_path / "torch_standard" / "checkpoint.pt").touch()
+    runs.train(ALL[0], {"steps": 7}, tmp_path)
+    assert ["--resume" in each for each in commands] == [False, True]
+    assert "--steps=7" in commands[1]
