@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from examples.recipe import Recipe
+from harness.memory.figures import Reading
 
 METRICS = "metrics.jsonl"
 
@@ -26,7 +28,7 @@ class Journal:
         path = recipe.output_dir / METRICS
         self._lines = [line for line in read_metrics(path) if line["step"] < first_step]
         self._file = path.open("w", buffering=1)
-        for line in self._lines:
+        for line in self._lines or [{"step": -1, "recipe": _plain(recipe)}]:
             print(json.dumps(line), file=self._file)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         self._bar = Progress(*columns, TimeRemainingColumn(), console=self._console)
@@ -57,23 +59,19 @@ class Journal:
             f"step {step + 1:>4}  held-out loss {loss:.3f}  perplexity {math.exp(loss):,.1f}"
         )
 
-    def close(self, state_bytes: int, peak_bytes: int, probe: str, sample: str) -> None:
-        """Tokens per second, the peak of a whole training step, and what the model writes.
-
-        `state_bytes` of the peak are there all the time: weights and moments.
-        """
+    def close(self, memory: StepMemory, sample: str) -> None:
+        """Tokens per second, the peak of a whole training step, and what the model writes."""
         steps = [line["step_s"] for line in self._lines if "step_s" in line]
         seconds = statistics.median(steps[1:] or steps)  # the first one compiles
         tokens = self._recipe.batch_size * self._recipe.length
         last = {
             "step": self._recipe.steps, "median_step_s": seconds, "tokens_per_s": tokens / seconds,
-            "state_bytes": state_bytes, "peak_bytes": peak_bytes, "probe": probe, "sample": sample,
+            "memory": memory.to_json(), "sample": sample,
         }  # fmt: skip
         self._write(last)
         self._bar.print(
-            f"{tokens / seconds:,.0f} tokens/s (a step is {seconds * 1e3:,.0f} ms)\npeak of a step "
-            f"{peak_bytes / 2**20:,.0f} MiB, of which {state_bytes / 2**20:,.0f} are weights and "
-            f"optimizer state ({probe})\n\n{sample}",
+            f"{tokens / seconds:,.0f} tokens/s (a step is {seconds * 1e3:,.0f} ms)\n{memory}\n\n"
+            f"{sample}",
             markup=False,
             soft_wrap=True,
         )
@@ -81,6 +79,36 @@ class Journal:
     def _write(self, line: dict[str, Any]) -> None:
         self._lines.append(line)
         print(json.dumps(line), file=self._file)
+
+
+class StepMemory(NamedTuple):
+    """What a whole training step needs, by every probe there is; the first one counts."""
+
+    state_bytes: int
+    """weights and moments, which are there all the time"""
+    readings: list[Reading]
+
+    def to_json(self) -> dict[str, Any]:
+        first, peaks = self.readings[0], {}
+        for reading in self.readings:
+            peaks[reading.probe] = self.state_bytes + reading.additional_bytes
+        return {
+            "state_bytes": self.state_bytes, "peak_bytes": peaks[first.probe],
+            "probe": first.probe, "peak_bytes_by_probe": peaks,
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        peaks = [
+            f"{peak / 2**20:,.0f} MiB ({probe})"
+            for probe, peak in self.to_json()["peak_bytes_by_probe"].items()
+        ]
+        state = f"{self.state_bytes / 2**20:,.0f} MiB are weights and optimizer state"
+        return f"peak of a step {', '.join(peaks)}, of which {state}"
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value
+            for name, value in asdict(recipe).items()}  # fmt: skip
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

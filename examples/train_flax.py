@@ -23,10 +23,12 @@ import optax
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from examples.journal import Journal
+from examples.journal import Journal, StepMemory
 from examples.recipe import BETAS, LARGEST_NORM, WEIGHT_DECAY, Recipe, parse
 from examples.text import Text, load_text
 from harness.memory import buffer_assignment, device_stats
+from harness.memory.figures import Reading
+from harness.memory.host_rss import host_rss
 from jax_impl.flax_nnx import LMHead
 
 HELD_OUT_BATCHES = 4
@@ -189,19 +191,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 journal.held_out(step, held_out_loss(model, text, recipe))
                 save(manager, model, optimizer, step + 1)
         sample = generate(model, text, recipe, "The value of the")
-        journal.close(*step_memory(train_step, model, optimizer, batch(0)), sample)
+        journal.close(step_memory(train_step, model, optimizer, batch(0)), sample)
 
 
 def step_memory(
     train_step: Any, model: Decoder, optimizer: nnx.Optimizer, tokens: np.ndarray
-) -> tuple[int, int, str]:
-    """Bytes that are there all the time, the most that a step holds, and the probe."""
+) -> StepMemory:
+    """Takes steps, so it comes after all that the weights are still wanted for."""
     state = sum(array.nbytes for array in jax.tree.leaves(_pure(model, optimizer)))
     if (counted := device_stats.peak_bytes(jax.devices()[0])) is not None:
-        return state, counted, device_stats.PROBE
+        return StepMemory(state, [Reading(device_stats.PROBE, counted - state)])
     compiled = train_step.lower(model, optimizer, tokens).compile().compiled
     assigned = buffer_assignment.assigned_bytes(compiled)
-    return state, buffer_assignment.peak_bytes(assigned), buffer_assignment.PROBE
+    beyond = buffer_assignment.peak_bytes(assigned) - state
+    resident = host_rss(lambda: train_step(model, optimizer, tokens).block_until_ready())
+    readings = [Reading(buffer_assignment.PROBE, beyond), *([resident] if resident else [])]
+    return StepMemory(state, readings)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from examples.journal import Journal
+from examples.journal import Journal, StepMemory
 from examples.recipe import BETAS, LARGEST_NORM, WEIGHT_DECAY, Recipe, parse
 from examples.text import Text, load_text
 from harness.memory import allocator_events, cuda_allocator
+from harness.memory.figures import Reading
+from harness.memory.host_rss import host_rss
 from torch_impl import LinearCrossEntropyLoss
 
 HELD_OUT_BATCHES = 4
@@ -165,21 +167,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 journal.held_out(step, held_out_loss(model, text, recipe))
                 save(checkpoint, model, optimizer, step + 1)
         sample = generate(model, text, recipe, "The value of the")
-        journal.close(*step_memory(model, optimizer, lambda: train_step(recipe.steps)), sample)
+        journal.close(step_memory(model, optimizer, lambda: train_step(recipe.steps)), sample)
 
 
 def step_memory(
     model: Decoder, optimizer: torch.optim.Optimizer, step: Callable[[], object]
-) -> tuple[int, int, str]:
-    """Bytes that are there all the time, the most that a step holds, and the probe.
-
-    Takes the step, so it comes after all that the weights are still wanted for.
-    """
+) -> StepMemory:
+    """Takes steps, so it comes after all that the weights are still wanted for."""
     optimizer.zero_grad()
     moments = [each for state in optimizer.state.values() for each in state.values()]
     state = sum(tensor.nbytes for tensor in [*model.parameters(), *moments])
-    probe = cuda_allocator if DEVICE == "cuda" else allocator_events
-    return state, state + probe.peak_allocated_bytes(step), probe.PROBE
+    if DEVICE == "cuda":
+        counted = cuda_allocator.peak_allocated_bytes(step)
+        return StepMemory(state, [Reading(cuda_allocator.PROBE, counted)])
+    listed = Reading(allocator_events.PROBE, allocator_events.peak_allocated_bytes(step))
+    optimizer.zero_grad()
+    resident = host_rss(step)  # None where the kernel does not tell
+    return StepMemory(state, [listed, *([resident] if resident else [])])
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ unusable flags; 130 after an interrupt.
 
 from __future__ import annotations
 
+import importlib.util
 import shlex
 import sys
 from collections.abc import Sequence
@@ -78,6 +79,10 @@ def main(arguments: Sequence[str]) -> int:
         if values.help:
             console.print(f"{__doc__}\n{values.get_help()}", markup=False)
             return 0
+        if importlib.util.find_spec("examples") is None:
+            raise BadFlagError(
+                "expected the examples, which are part of a checkout: start it there"
+            )
         combinations, sizes = _combinations(values), _sizes(values)
         store = _open_store(values, combinations, sizes, arguments)
     except (flags.Error, BadFlagError) as error:
@@ -92,7 +97,7 @@ def main(arguments: Sequence[str]) -> int:
     except NotWrittenError as error:
         console.print(str(error), markup=False, soft_wrap=True)
         return 1
-    return _show(store, sizes, console)
+    return _show(store, console)
 
 
 def _combinations(values: flags.FlagValues) -> list[Combination]:
@@ -147,12 +152,12 @@ def _run(
         store.append(train(combination, sizes, store.directory))
 
 
-def _show(store: RunStore, sizes: dict[str, int], console: Console) -> int:
+def _show(store: RunStore, console: Console) -> int:
     from harness.train.report import READING, tables, write_report  # matplotlib is slow to load
 
     newest = {record["case_id"]: record for record in store.records()}  # the last try counts
     records = [newest[case["case_id"]] for case in store.cases]
-    report = write_report(records, sizes, store.directory, store.command)
+    report = write_report(records, store.directory, store.command)
     for table in tables(records):
         console.print(table)
     console.print(READING, soft_wrap=True)

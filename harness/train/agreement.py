@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.report.naming import framework_title
 from harness.train.runs import OK
 
 Record = dict[str, Any]
@@ -27,7 +28,11 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        return f"{self.name} against {self.of}"
+        return f"{run_title(*self.name.split())} against {run_title(*self.of.split())}"
+
+    @property
+    def largest_so_far(self) -> tuple[float, ...]:
+        return tuple(np.maximum.accumulate(self.differences).tolist())
 
     @property
     def largest(self) -> float:
@@ -37,6 +42,10 @@ class Comparison:
     @property
     def holds(self) -> bool:
         return self.largest <= self.limit
+
+
+def run_title(framework: str, loss: str) -> str:
+    return f"{framework_title(framework)} {loss}"
 
 
 def comparisons(records: Sequence[Record]) -> list[Comparison]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,16 @@ from matplotlib.patches import Patch
 
 from harness.report.axes import GREY, add_legend, linear_axis, log_axis, new_figure, save
 from harness.report.formats import error, size, times
-from harness.report.naming import framework_title
 from harness.report.section import Plot
 from harness.report.series import FRAMEWORK_COLOURS, VARIANT_STYLES
-from harness.train.agreement import Comparison, Record, comparisons
+from harness.train.agreement import (
+    OTHER_FRAMEWORK,
+    SAME_FRAMEWORK,
+    Comparison,
+    Record,
+    comparisons,
+    run_title,
+)
 from harness.train.runs import OK
 
 # One on top of the other: each thinner than the one below, so that all can be seen.
@@ -31,7 +38,10 @@ def draw_pictures(records: Sequence[Record], subtitle: str, directory: Path) -> 
     if done:
         drawn.append(("loss_curves", _curves(done, subtitle), "Training loss", _curves_text(found)))
     if found:
-        text = "Rounding alone, magnified by the optimizer; the dotted lines are what is allowed."
+        text = (
+            "Between frameworks the optimizer magnifies what each rounds its own way; within one, "
+            "nothing differs but the loss."
+        )
         drawn.append(("loss_differences", _differences(found, subtitle), "How far apart", text))
     if done:
         text = (
@@ -66,8 +76,13 @@ def _curves(records: Sequence[Record], subtitle: str) -> Figure:
             "ls": VARIANT_STYLES[record["loss"]].line,
         }  # fmt: skip
         steps = range(1, len(record["train_loss"]) + 1)
-        axes.plot(steps, record["train_loss"], label=_title(record), **look)
-        handles.append(Line2D([], [], label=_title(record), **look))
+        axes.plot(
+            steps,
+            record["train_loss"],
+            label=run_title(record["framework"], record["loss"]),
+            **look,
+        )
+        handles.append(Line2D([], [], label=run_title(record["framework"], record["loss"]), **look))
         for step, loss in record["held_out"]:
             axes.plot(step + 1, loss, "o", color=look["color"], markersize=width + 3, alpha=alpha)
     axes.set_xlabel("optimizer step")
@@ -77,22 +92,26 @@ def _curves(records: Sequence[Record], subtitle: str) -> Figure:
 
 
 def _differences(found: Sequence[Comparison], subtitle: str) -> Figure:
-    figure, axes = new_figure("Relative difference of the loss at each step", subtitle, "")
+    figure, axes = new_figure(
+        "The largest relative difference of the loss up to each step", subtitle, ""
+    )
     values: list[float] = []
     for each in found:
         framework, loss = each.name.split()
         across = not each.of.startswith(framework)
-        shown = [max(value, 1e-9) for value in each.differences]
-        values += [*shown, each.limit]
+        # A difference of 0 has no place on a log scale: the line starts where there is one.
+        shown = [value if value > 0 else math.nan for value in each.largest_so_far]
+        values += [*(value for value in shown if value > 0), each.limit]
         axes.plot(
-            range(1, len(shown) + 1), shown, lw=1.3, label=each.title,
+            range(1, len(shown) + 1), shown, lw=1.8, label=each.title,
             color=GREY if across else FRAMEWORK_COLOURS[framework], ls=VARIANT_STYLES[loss].line,
         )  # fmt: skip
-        axes.axhline(each.limit, color=GREY, lw=1, ls=(0, (2, 2)))
-        axes.annotate(
-            f"allowed {'between frameworks' if across else 'within one'}", (1, each.limit),
-            xytext=(0, 3), textcoords="offset points", fontsize=8, color=GREY,
-        )  # fmt: skip
+    for limit, words in ((SAME_FRAMEWORK, "within a framework"), (OTHER_FRAMEWORK, "between them")):
+        if any(each.limit == limit for each in found):
+            axes.axhline(
+                limit, lw=1, color="black", ls=(0, (1, 2)) if limit == SAME_FRAMEWORK else ":",
+                label=f"allowed {words}: {error(limit)}",
+            )  # fmt: skip
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("|loss - reference| / reference, log scale")
     log_axis(axes.yaxis, values, error, 10)
@@ -119,7 +138,9 @@ def _memory(records: Sequence[Record], subtitle: str) -> Figure:
             words, (place, memory["peak_bytes"]), xytext=(0, 4), textcoords="offset points",
             ha="center", fontsize=9,
         )  # fmt: skip
-    axes.set_xticks(range(len(records)), [_title(record) for record in records])
+    axes.set_xticks(
+        range(len(records)), [run_title(record["framework"], record["loss"]) for record in records]
+    )
     axes.set_ylim(0, max(peaks.values()) * 1.15)
     axes.set_ylabel("peak memory")
     axes.grid(False, axis="x")
@@ -132,7 +153,3 @@ def _memory(records: Sequence[Record], subtitle: str) -> Figure:
         loc="outside lower left", ncols=2, frameon=False, fontsize=8.5,
     )  # fmt: skip
     return figure
-
-
-def _title(record: Record) -> str:
-    return f"{framework_title(record['framework'])} {record['loss']}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -11,17 +11,17 @@ from rich.table import Table
 from harness.report.environment import environment_facts
 from harness.report.formats import MISSING, error, mebibytes, milliseconds, ratio
 from harness.report.markdown import section_parts
-from harness.report.naming import framework_title
 from harness.report.rich_table import rich_table
 from harness.report.section import Section, TableText
-from harness.train.agreement import Record, comparisons
+from harness.train.agreement import Record, comparisons, run_title
 from harness.train.pictures import draw_pictures
 from harness.train.runs import OK
 
 READING = (
     "Step times are medians without the first step, which compiles. Memory is the peak of a "
-    "whole training step, weights and optimizer state included. x standard: over the standard "
-    "loss in the same framework."
+    "whole training step, weights and optimizer state (the state) included; the second probe is "
+    "the kernel's count of resident memory. x standard: over the standard loss in the same "
+    "framework."
 )
 
 
@@ -31,9 +31,9 @@ def runs_table(records: Sequence[Record]) -> TableText:
         title="Runs",
         headers=(
             "run", "last loss", "held-out", "step ms", "x standard", "peak MiB", "of standard",
-            "of which state", "status",
+            "state MiB", "2nd probe", "status",
         ),
-        numeric=(False, *(True,) * 7, False),
+        numeric=(False, *(True,) * 8, False),
         rows=tuple(_row(record, records) for record in records),
         starts_group=(False,) * len(records),
     )  # fmt: skip
@@ -58,19 +58,13 @@ def tables(records: Sequence[Record]) -> list[Table]:
     return [rich_table(text, text.title) for text in _texts(records)]
 
 
-def write_report(
-    records: Sequence[Record], sizes: Mapping[str, int], directory: Path, command: str
-) -> Path:
+def write_report(records: Sequence[Record], directory: Path, command: str) -> Path:
     """Draws the pictures and writes `train.md` into `directory`; returns its path."""
-    lead = ", ".join(f"{name} {value:,}" for name, value in sizes.items())
-    samples = [
-        f"**{_title(record)}** writes: `{' '.join(record['sample'].split()).replace('`', '')}`"
-        for record in records
-        if record["sample"]
-    ]
+    lead = _sizes(records)
+    samples = [_sample(record) for record in records if record["sample"]]
     section = Section(
         title="Training with the logits and without",
-        lead=f"One model, one text, one set of first weights: {lead}.",
+        lead=f"One model, one text, one set of first weights: {lead}, float32.",
         tables=tuple(_texts(records)),
         notes=(READING,),
         plots=tuple(draw_pictures(records, lead, directory)),
@@ -85,6 +79,22 @@ def write_report(
     return path
 
 
+def _sizes(records: Sequence[Record]) -> str:
+    """E.g. "200 steps of 32 x 128 tokens, V=16,384, width 128, 2 layers"."""
+    recipe = next((record["recipe"] for record in records if record["recipe"]), None)
+    if recipe is None:
+        return "no run that says its sizes"
+    return (
+        f"{recipe['steps']:,} steps of {recipe['batch_size']} x {recipe['length']} tokens, "
+        f"V={recipe['vocab_size']:,}, width {recipe['dim']}, {recipe['layers']} layers"
+    )
+
+
+def _sample(record: Record) -> str:
+    words = " ".join(record["sample"].replace("`", "").split())
+    return f"**{run_title(record['framework'], record['loss'])}** writes: `{words}`"
+
+
 def _texts(records: Sequence[Record]) -> list[TableText]:
     found = [runs_table(records), agreement_table(records)]
     return [text for text in found if text.rows]
@@ -92,7 +102,11 @@ def _texts(records: Sequence[Record]) -> list[TableText]:
 
 def _row(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
     if record["status"] != OK:
-        return (_title(record), *(MISSING,) * 7, f"{record['status']}: {record['error']}")
+        return (
+            run_title(record["framework"], record["loss"]),
+            *(MISSING,) * 8,
+            f"{record['status']}: {record['error']}",
+        )
     standard = next(
         (
             each
@@ -103,7 +117,7 @@ def _row(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
     )
     memory, seconds = record["memory"], _step_s(record)
     return (
-        _title(record),
+        run_title(record["framework"], record["loss"]),
         f"{record['train_loss'][-1]:.4f}",
         f"{record['held_out'][-1][1]:.4f}",
         milliseconds(seconds),
@@ -111,13 +125,11 @@ def _row(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
         mebibytes(memory["peak_bytes"]),
         ratio(memory["peak_bytes"] / standard["memory"]["peak_bytes"] if standard else None),
         mebibytes(memory["state_bytes"]),
+        ", ".join(mebibytes(peak) for peak in list(memory["peak_bytes_by_probe"].values())[1:])
+        or MISSING,
         record["status"],
     )
 
 
 def _step_s(record: Record) -> float:
     return statistics.median(record["step_s"][1:] or record["step_s"])
-
-
-def _title(record: Record) -> str:
-    return f"{framework_title(record['framework'])} {record['loss']}"

@@ -55,7 +55,8 @@ def train(combination: Combination, sizes: Mapping[str, int], directory: Path) -
     host = describe_host()
     host["versions"] |= {package: version(package) for package in _PACKAGES[combination.framework]}
     lines = read_metrics(output_dir / "metrics.jsonl")
-    finished = done.returncode == 0 and "peak_bytes" in (lines[-1] if lines else {})
+    last = lines[-1] if lines else {}
+    finished = done.returncode == 0 and "memory" in last
     return {
         **combination.to_json(sizes),
         "started_at": started_at,
@@ -66,10 +67,9 @@ def train(combination: Combination, sizes: Mapping[str, int], directory: Path) -
         "held_out": [
             [line["step"], line["held_out_loss"]] for line in lines if "held_out_loss" in line
         ],
-        "memory": {key: lines[-1].get(key) for key in ("state_bytes", "peak_bytes", "probe")}
-        if finished
-        else None,
-        "sample": lines[-1]["sample"] if finished else None,
+        "recipe": lines[0].get("recipe") if lines else None,
+        "memory": last["memory"] if finished else None,
+        "sample": last["sample"] if finished else None,
         "environment": host,
     }
 

@@ -15,11 +15,22 @@ import torch
 
 BATCH, LENGTH, FEATURES, VOCAB = 2, 1024, 512, 32768
 
+
+def _language_model() -> torch.nn.Module:
+    from harness.causal_lm.models import build  # transformers take seconds to load
+
+    return build("Llama", 256)
+
+
 PREPARED: dict[str, dict[str, Callable[[], Any]]] = {
     "torch_impl": {
         "hidden": lambda: torch.ones(BATCH, LENGTH, FEATURES, requires_grad=True),
         "head": lambda: torch.nn.Linear(FEATURES, VOCAB),
         "labels": lambda: torch.zeros(BATCH, LENGTH, dtype=torch.int64),
+        "model": _language_model,
+        "batch": lambda: dict.fromkeys(
+            ("input_ids", "labels"), torch.ones(2, 8, dtype=torch.int64)
+        ),
     },
     "jax_impl": {
         "hidden": lambda: jnp.ones((BATCH, LENGTH, FEATURES)),

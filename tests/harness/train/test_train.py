@@ -35,6 +35,15 @@ def made_up(combination: Combination, shift: float = 0.0, **changes: Any) -> dic
             "state_bytes": 50 * 2**20,
             "peak_bytes": (800 if is_standard else 200) * 2**20,
             "probe": "a probe",
+            "peak_bytes_by_probe": {"a probe": 200 * 2**20, "another": 210 * 2**20},
+        },
+        "recipe": {
+            "steps": STEPS,
+            "batch_size": 2,
+            "length": 3,
+            "vocab_size": 1000,
+            "dim": 5,
+            "layers": 1,
         },
         "sample": "The value of\nthe `thing`",
         "environment": {"versions": {combination.framework: "1.0"}},
@@ -45,7 +54,7 @@ def made_up(combination: Combination, shift: float = 0.0, **changes: Any) -> dic
 def failed(combination: Combination) -> dict[str, Any]:
     return made_up(
         combination, status=ERROR, error="exit status 1", train_loss=[9.0], step_s=[5.0],
-        held_out=[], memory=None, sample=None,
+        held_out=[], memory=None, sample=None, recipe=None,
     )  # fmt: skip
 
 
@@ -54,10 +63,10 @@ def test_curves_are_compared_in_pairs() -> None:
     records = [made_up(each, shifts.get(each.name, 0.0)) for each in ALL]
     found = {each.title: (each.largest, each.holds) for each in comparisons(records)}
     assert found == {
-        "torch chunked against torch standard": (pytest.approx(5e-5), True),
-        "jax chunked against jax standard": (pytest.approx(2e-4, rel=1e-3), False),
-        "jax standard against torch standard": (pytest.approx(5e-4), True),
-        "jax chunked against torch chunked": (pytest.approx(6.5e-4, rel=1e-3), True),
+        "PyTorch chunked against PyTorch standard": (pytest.approx(5e-5), True),
+        "JAX chunked against JAX standard": (pytest.approx(2e-4, rel=1e-3), False),
+        "JAX standard against PyTorch standard": (pytest.approx(5e-4), True),
+        "JAX chunked against PyTorch chunked": (pytest.approx(6.5e-4, rel=1e-3), True),
     }
     words = [row[-1] for row in agreement_table(records).rows]
     assert words == ["", "too much", "", ""]
@@ -85,13 +94,14 @@ def test_table_of_runs() -> None:
     # Medians without the first step, which compiles.
     assert (chunked["step ms"], chunked["x standard"]) == ("100", "0.50")
     assert (chunked["peak MiB"], chunked["of standard"]) == ("200", "0.25")
+    assert (chunked["state MiB"], chunked["2nd probe"]) == ("50.0", "210")
     assert broken["status"] == "error: exit status 1"
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_report_and_pictures(count: int, tmp_path: Path) -> None:
     records = [made_up(each, 1e-6 * rank) for rank, each in enumerate(ALL[:count])]
-    report = write_report(records, {"steps": STEPS}, tmp_path, "python -m harness.train")
+    report = write_report(records, tmp_path, "python -m harness.train")
     text = report.read_text()
     drawn = {path.name for path in tmp_path.glob("*.png")}
     assert drawn == {"loss_curves.png", "step_memory.png"} | (
@@ -99,11 +109,11 @@ def test_report_and_pictures(count: int, tmp_path: Path) -> None:
     )
     assert all(f"({name})" in text for name in drawn)
     assert "`The value of the thing`" in text
-    assert "steps 20" in text
+    assert "20 steps of 2 x 3 tokens, V=1,000" in text
 
 
 def test_report_of_nothing_that_ended(tmp_path: Path) -> None:
-    text = write_report([failed(each) for each in ALL], {}, tmp_path, "c").read_text()
+    text = write_report([failed(each) for each in ALL], tmp_path, "c").read_text()
     assert text.count("error: exit status 1") == 4
     assert not list(tmp_path.glob("*.png"))
 
