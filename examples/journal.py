@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
 from dataclasses import asdict
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from examples.metrics import METRICS, read_metrics
 from examples.recipe import Recipe
 from harness.memory.figures import Reading
-
-METRICS = "metrics.jsonl"
 
 
 class Journal:
@@ -27,9 +26,10 @@ class Journal:
         recipe.output_dir.mkdir(parents=True, exist_ok=True)
         path = recipe.output_dir / METRICS
         self._lines = [line for line in read_metrics(path) if line["step"] < first_step]
-        self._file = path.open("w", buffering=1)
-        for line in self._lines or [{"step": -1, "recipe": _plain(recipe)}]:
-            print(json.dumps(line), file=self._file)
+        kept = self._lines or [{"step": -1, "recipe": _plain(recipe)}]
+        path.with_suffix(".new").write_text("".join(f"{json.dumps(line)}\n" for line in kept))
+        os.replace(path.with_suffix(".new"), path)
+        self._file = path.open("a", buffering=1)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         self._bar = Progress(*columns, TimeRemainingColumn(), console=self._console)
         self._task = self._bar.add_task("", total=recipe.steps, completed=first_step)
@@ -107,16 +107,6 @@ class StepMemory(NamedTuple):
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value
-            for name, value in asdict(recipe).items()}  # fmt: skip
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file that may be missing, or cut short by a kill."""
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found
+    """What a run does, and not where it leaves that."""
+    whole = asdict(recipe)
+    return {name: whole[name] for name in whole if name not in ("output_dir", "resume")}

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from examples.metrics import METRICS, read_metrics
+
 LOSSES = ("standard", "chunked")
 BETAS, WEIGHT_DECAY, LARGEST_NORM = (0.9, 0.95), 0.1, 1.0
 _WARMUP_STEPS = 20
@@ -70,8 +72,18 @@ def parse(arguments: Sequence[str] | None, about: str | None) -> Recipe:
     for name in ("steps", "batch_size", "length", "vocab_size", "dim", "layers", "heads", "every"):
         if (value := getattr(recipe, name)) <= 0:
             parser.error(f"--{name}: expected an integer > 0, got {value}")
-    if recipe.resume and not recipe.output_dir.is_dir():
-        parser.error(f"--resume: expected a run to go on with, got no folder {recipe.output_dir}")
+    if recipe.resume:
+        _check_resumed(parser, recipe)
     if recipe.dim % recipe.heads:
         parser.error(f"--dim: expected a multiple of --heads={recipe.heads}, got {recipe.dim}")
     return recipe
+
+
+def _check_resumed(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
+    """There is a run to go on with, of a model of the same sizes."""
+    lines = read_metrics(recipe.output_dir / METRICS)
+    if not lines:
+        parser.error(f"--resume: expected a run to go on with, got none in {recipe.output_dir}")
+    for name in ("vocab_size", "length", "dim", "layers", "heads"):
+        if (own := getattr(recipe, name)) != (before := lines[0]["recipe"][name]):
+            parser.error(f"--{name}: expected {before}, that of the run to go on with, got {own}")

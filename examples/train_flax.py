@@ -176,7 +176,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     set_first_weights(model, recipe)
     optimizer = make_optimizer(model, recipe)
     manager = checkpoints(recipe)
-    first = restore(manager, model, optimizer) if recipe.resume else 0
+    if recipe.resume:
+        first = restore(manager, model, optimizer)
+    else:
+        first = 0
+        for step in manager.all_steps():  # of an earlier run: they would pass for this one's
+            manager.delete(step)
     train_step = make_train_step(recipe.loss)
 
     def batch(step: int) -> np.ndarray:

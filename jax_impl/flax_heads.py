@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from math import prod
 from typing import Any, Protocol
 
@@ -13,7 +12,7 @@ from jaxtyping import Array, Float, Integer
 
 from jax_impl.loss import linear_cross_entropy
 from jax_impl.matmul import accumulation_dtype
-from loss_spec import LossOptions
+from loss_spec import LossOptions, check_option_names
 
 Shape = tuple[int, ...]
 
@@ -28,9 +27,6 @@ _OF_THE_HEAD = {
     "logit_softcap": "it shapes the logits in inference too; give it to the head's constructor",
     "precision": "the logits have it too; give it to the head's constructor",
 }
-_OF_THE_LOSS = [
-    field.name for field in dataclasses.fields(LossOptions) if field.name not in _OF_THE_HEAD
-]
 
 
 class Head(Protocol):
@@ -89,12 +85,7 @@ def check_logit_options(logit_scale: Any, logit_softcap: Any) -> None:
 
 def check_loss_call(hidden: Any, labels: Any, vocab_size: int, options: dict[str, Any]) -> None:
     """Options that are the loss's own, and labels of the shape that hidden asks for."""
-    for name in options:
-        if name in _OF_THE_HEAD:
-            raise TypeError(f"{name}: not an option of loss: {_OF_THE_HEAD[name]}")
-        if name not in _OF_THE_LOSS:
-            known = ", ".join([*_OF_THE_LOSS, "class_weight", "token_weight"])
-            raise TypeError(f"{name}: expected one of {known}")
+    check_option_names(options, beside=["class_weight", "token_weight"], elsewhere=_OF_THE_HEAD)
     if not _shape(hidden):
         raise ValueError("hidden: expected shape [..., D], got a scalar")
     token_shape, got = _shape(hidden)[:-1], _shape(labels)

@@ -7,7 +7,7 @@ framework, nor anything else of this project.
 
 from loss_spec.blocks import rest_block
 from loss_spec.loss_aux import LossAux
-from loss_spec.options import LossOptions, Objective
+from loss_spec.options import LossOptions, Objective, check_option_names
 from loss_spec.plan import EVERYTHING, Plan, make_plan
 from loss_spec.problem import DTYPE_BYTES, FLOAT_DTYPES, ArraySpec, Problem, check_arrays
 from loss_spec.workspace import Backend, Needs
@@ -25,6 +25,7 @@ __all__ = [
     "Plan",
     "Problem",
     "check_arrays",
+    "check_option_names",
     "make_plan",
     "rest_block",
 ]

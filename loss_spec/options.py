@@ -7,7 +7,8 @@ is hashable, so JAX can take it as a static argument.
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -88,6 +89,23 @@ class LossOptions:
     def _set(self, name: str, value: object) -> None:
         """Stores the normalised value: a NumPy integer becomes a plain, hashable int."""
         object.__setattr__(self, name, value)
+
+
+def check_option_names(
+    given: Iterable[str], *, beside: Sequence[str] = (), elsewhere: Mapping[str, str] | None = None
+) -> None:
+    """Raises `TypeError` for a name that is no option of the loss, before it is called.
+
+    `beside` are names that the caller takes as well; `elsewhere` are options that it does not
+    take, each with what to do instead.
+    """
+    elsewhere = elsewhere or {}
+    known = [field.name for field in fields(LossOptions) if field.name not in elsewhere]
+    for name in given:
+        if name in elsewhere:
+            raise TypeError(f"{name}: not an option of this loss: {elsewhere[name]}")
+        if name not in (*known, *beside):
+            raise TypeError(f"{name}: expected one of {', '.join([*known, *beside])}")
 
 
 def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> Any:

@@ -9,10 +9,13 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from loss_spec import LossOptions, check_option_names
 from torch_impl.causal_lm_head import head_of
 from torch_impl.loss import linear_cross_entropy
 
-_OF_THE_MODEL = ("bias", "vocab_axis", "logit_scale", "logit_softcap")
+_OF_THE_MODEL = dict.fromkeys(
+    ("bias", "vocab_axis", "logit_scale", "logit_softcap"), "that of the model counts; leave it out"
+)
 
 
 def causal_lm_loss(
@@ -61,9 +64,9 @@ def causal_lm_loss(
     **Raises** `TypeError` or `ValueError` naming the argument: a model whose logits are not
     understood, labels that do not fit, and all that `linear_cross_entropy` raises.
     """
-    for name in _OF_THE_MODEL:
-        if name in options:
-            raise TypeError(f"{name}: the model's own is used; expected it not to be given")
+    check_option_names(options, beside=["class_weight", "token_weight"], elsewhere=_OF_THE_MODEL)
+    plain = {name: value for name, value in options.items() if name != "class_weight"}
+    ignore_index = LossOptions(**plain).ignore_index
     _check_shape("labels", labels, input_ids)
     if token_weight is not None:
         _check_shape("token_weight", token_weight, input_ids)
@@ -77,8 +80,7 @@ def causal_lm_loss(
     ).last_hidden_state
     # The last token has nothing to predict. It stays, as a token that does not count: to cut
     # it off would copy the hidden states.
-    ignored = options.get("ignore_index", -100)
-    labels = F.pad(labels[:, 1:], (0, 1), value=ignored).to(hidden.device)
+    labels = F.pad(labels[:, 1:], (0, 1), value=ignore_index).to(hidden.device)
     if token_weight is not None:
         token_weight = F.pad(token_weight[:, 1:], (0, 1)).to(hidden.device)
     return linear_cross_entropy(

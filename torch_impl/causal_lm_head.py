@@ -40,7 +40,7 @@ _tried: weakref.WeakKeyDictionary[nn.Module, tuple[Any, ...]] = weakref.WeakKeyD
 
 
 def head_of(model: nn.Module, input_ids: Tensor) -> Head:
-    """The head of `model`, tried on the first token of `input_ids` if it was not before.
+    """The head of `model`, tried on two tokens of `input_ids` if it was not before.
 
     Raises `TypeError` for what is no causal language model of `transformers`, and `ValueError`
     for one whose logits are not the map that a `Head` stands for, or whose loss is not the
@@ -50,11 +50,11 @@ def head_of(model: nn.Module, input_ids: Tensor) -> Head:
     scale, softcap = _logit_map(model)
     head = Head(layer.weight, layer.bias, scale, softcap)
     found = type(layer), scale, softcap
-    if _tried.get(model) != found and input_ids.numel():
+    if _tried.get(model) != found:
         # Not in a graph: it would be traced for the one time. Loads the compiler, so not before.
         tries = torch.compiler.disable(_try) if torch.compiler.is_compiling() else _try
-        tries(model, head, input_ids[:1, :1].repeat(1, 2))
-        _tried[model] = found
+        if tries(model, head, input_ids):
+            _tried[model] = found
     return head
 
 
@@ -103,9 +103,17 @@ def _logit_map(model: Any) -> tuple[float, float | None]:
 
 
 @torch.no_grad()
-def _try(model: Any, head: Head, input_ids: Tensor) -> None:
-    """Compares the model's own logits and loss on two tokens with what is known of them."""
+def _try(model: Any, head: Head, input_ids: Tensor) -> bool:
+    """Compares the model's own logits and loss on two tokens with what is known of them.
+
+    False where that told nothing: nothing but padding, or logits that are all 0.
+    """
     name = type(model).__name__
+    padding = model.config.get_text_config().pad_token_id
+    tokens = input_ids.flatten() if padding is None else input_ids[input_ids != padding]
+    if not len(tokens):
+        return False
+    input_ids = tokens[[0, -1]][None]
     with _same_random_numbers(input_ids.device):
         own = model(input_ids=input_ids, labels=input_ids, use_cache=False)
     with _same_random_numbers(input_ids.device):
@@ -124,6 +132,8 @@ def _try(model: Any, head: Head, input_ids: Tensor) -> None:
     logits = F.linear(hidden, head.weight, head.bias) * head.logit_scale
     if head.logit_softcap is not None:
         logits = head.logit_softcap * torch.tanh(logits / head.logit_softcap)
+    if not own.logits.any():
+        return False
     # The same operators in the same order: all that may differ is the last rounding, or
     # what kernels with atomic sums do.
     tolerance = max(4 * torch.finfo(own.logits.dtype).eps, 1e-5)
@@ -141,6 +151,7 @@ def _try(model: Any, head: Head, input_ids: Tensor) -> None:
             f"({loss:.6f} for two tokens), got {name} with {own.loss:.6f}: it does not shift the "
             f"labels, or adds a term such as a router's; {_INSTEAD}"
         )
+    return True
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:

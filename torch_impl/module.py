@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from loss_spec import LossOptions
+from loss_spec import LossOptions, check_option_names
 from torch_impl.loss import linear_cross_entropy
 
 
@@ -27,7 +27,7 @@ class LinearCrossEntropyLoss(nn.Module):
 
     def __init__(self, *, class_weight: Float[Tensor, " V"] | None = None, **options: Any) -> None:
         super().__init__()
-        _refuse_unknown(options)
+        check_option_names(options, beside=["class_weight"])
         if class_weight is not None:
             _check_class_weight(class_weight)
         self.options = LossOptions(**options)
@@ -60,13 +60,6 @@ class LinearCrossEntropyLoss(nn.Module):
             for field in dataclasses.fields(self.options)
             if (value := getattr(self.options, field.name)) != field.default
         )
-
-
-def _refuse_unknown(options: dict[str, Any]) -> None:
-    known = [field.name for field in dataclasses.fields(LossOptions)]
-    for name in options:
-        if name not in known:
-            raise TypeError(f"{name}: expected one of {', '.join(known)}, class_weight")
 
 
 def _check_class_weight(class_weight: Tensor) -> None:

@@ -44,7 +44,7 @@ def train(combination: Combination, sizes: Mapping[str, int], directory: Path) -
     """The record of the run. One that was interrupted goes on from its last checkpoint."""
     output_dir = directory / combination.name.replace(" ", "_")
     command = [
-        *(sys.executable, "-m", _EXAMPLES[combination.framework]),
+        *(sys.executable, "-m", "harness.train.child", _EXAMPLES[combination.framework]),
         *(f"--loss={combination.loss}", f"--output_dir={output_dir}"),
         *(f"--{name}={size}" for name, size in sizes.items()),
         *(["--resume"] if _has_checkpoint(output_dir) else []),

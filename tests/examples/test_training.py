@@ -15,7 +15,8 @@ import torch
 from flax import nnx
 
 from examples import text, train_flax, train_torch
-from examples.journal import Journal, read_metrics
+from examples.journal import Journal
+from examples.metrics import read_metrics
 from examples.recipe import LOSSES, Recipe, parse
 
 EXAMPLES = {"torch": train_torch, "jax": train_flax}
@@ -149,9 +150,29 @@ def test_a_killed_run_goes_on(
 
 
 @pytest.mark.parametrize("framework", EXAMPLES)
-def test_nothing_to_go_on_with(framework: str, tmp_path: Path) -> None:
+def test_no_checkpoint_to_go_on_with(framework: str, tmp_path: Path) -> None:
+    """A run that was killed before its first one has metrics, and nothing to restore."""
+    with Journal(parse([*TINY, f"--output_dir={tmp_path}"], ""), 0):
+        pass
     with pytest.raises(SystemExit, match="--resume: expected"):
         run(framework, tmp_path, "--resume")
+
+
+def test_a_second_run_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    """Its checkpoints too, which are of earlier steps than those that are there."""
+    run("jax", tmp_path)
+    found = run("jax", tmp_path, "--steps=3", "--learning_rate=1e-3")
+    manager = train_flax.checkpoints(Recipe(output_dir=tmp_path))
+    assert manager.all_steps() == [3]
+    assert len(losses(found)) == 3
+
+
+def test_resumed_with_another_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Journal(parse([*TINY, f"--output_dir={tmp_path}"], ""), 0):
+        pass
+    with pytest.raises(SystemExit):
+        parse([*TINY, "--resume", "--dim=64", f"--output_dir={tmp_path}"], "")
+    assert "--dim: expected 32, that of the run to go on with, got 64" in capsys.readouterr().err
 
 
 def test_diverged(tmp_path: Path) -> None:

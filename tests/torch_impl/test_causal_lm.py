@@ -329,6 +329,29 @@ def test_a_head_that_changes_is_tried_again():
         causal_lm_loss(model, input_ids, input_ids)
 
 
+def test_a_batch_that_tells_nothing_is_not_believed():
+    """Of padding alone all logits are 0, whatever the head makes of them: it is tried again."""
+    model = tiny("Llama")
+    model.model.embed_tokens.weight.data[0] = 0
+    assert not causal_lm_loss(model, *[torch.zeros((1, 4), dtype=torch.long)] * 2).isnan()
+    model.config.final_logit_softcapping = 0.1
+    input_ids = torch.tensor([[0, 0, 3, 7]])
+    with pytest.raises(ValueError, match=r"logit_softcap=0\.1"):
+        causal_lm_loss(model, input_ids, input_ids)
+
+
+def test_options_are_checked_before_the_model_runs(tokens, monkeypatch):
+    model = build("Llama", SMALL.vocab_size)
+    monkeypatch.setattr(model, "forward", None)
+    monkeypatch.setattr(model.base_model, "forward", None)
+    for options, words in (
+        ({"z_los": 1.0}, "z_los: expected one of ignore_index"),
+        ({"ignore_index": "x"}, "ignore_index"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            causal_lm_loss(model, *tokens, **options)
+
+
 def test_a_head_is_tried_once(monkeypatch):
     model, input_ids = tiny("Llama"), torch.arange(1, 9)[None]
     causal_lm_loss(model, input_ids, input_ids)
@@ -338,7 +361,7 @@ def test_a_head_is_tried_once(monkeypatch):
 
 @pytest.mark.parametrize("name", ["bias", "vocab_axis", "logit_scale", "logit_softcap"])
 def test_what_the_model_decides(name, tokens):
-    with pytest.raises(TypeError, match=f"^{name}: the model's own is used"):
+    with pytest.raises(TypeError, match=f"^{name}: not an option of this loss: that of the model"):
         causal_lm_loss(build("Llama", SMALL.vocab_size), *tokens, **{name: 1})
 
 
