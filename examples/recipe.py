@@ -10,7 +10,7 @@ import argparse
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,23 @@ from examples.metrics import METRICS, read_metrics
 LOSSES = ("standard", "chunked")
 BETAS, WEIGHT_DECAY, LARGEST_NORM = (0.9, 0.95), 0.1, 1.0
 _WARMUP_STEPS = 20
+_ABOUT = {
+    "steps": "optimizer steps",
+    "batch_size": "sequences in a batch",
+    "length": "tokens in a sequence",
+    "vocab_size": "entries of the tokenizer",
+    "dim": "width of the hidden states",
+    "layers": "blocks",
+    "heads": "attention heads of a block",
+    "learning_rate": "its highest value",
+    "seed": "of the first weights and of the batches",
+    "every": "steps from one look at the held-out text, and one checkpoint, to the next",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One run; the defaults take a minute or two on two cores."""
+    """One run; the defaults take two to five minutes on two cores."""
 
     loss: str = "chunked"
     steps: int = 200
@@ -37,8 +49,7 @@ class Recipe:
     learning_rate: float = 2e-3
     seed: int = 0
     every: int = 50
-    """steps from one look at the held-out text, and one checkpoint, to the next"""
-    output_dir: Path = Path("results/train_example")
+    output_dir: Path
     resume: bool = False
 
     def rate(self, step: int) -> float:
@@ -54,20 +65,22 @@ class Recipe:
         return generator.normal(0, 0.02, shape).astype(np.float32)
 
 
-def parse(arguments: Sequence[str] | None, about: str | None) -> Recipe:
-    """The recipe of a command line; ends the process with a usage message if it has none."""
+def parse(arguments: Sequence[str] | None, about: str | None, output_dir: str) -> Recipe:
+    """The recipe of a command line; ends the process with a usage message if it has none.
+
+    `output_dir` is where the run leaves its metrics and checkpoints unless told otherwise.
+    """
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--loss", choices=LOSSES, default=Recipe.loss, help="of the LM head")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument(
-        "--output_dir", type=Path, default=Recipe.output_dir, help="checkpoint, metrics"
+        "--output_dir", type=Path, default=Path(output_dir), help="checkpoint, metrics"
     )
-    for field in fields(Recipe):
-        if field.name not in ("loss", "resume", "output_dir"):
-            kind = type(field.default)
-            parser.add_argument(f"--{field.name}", type=kind, default=field.default, help=" ")
+    for name, help_text in _ABOUT.items():
+        default = getattr(Recipe, name)
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=help_text)
     recipe = Recipe(**vars(parser.parse_args(arguments)))
     for name in ("steps", "batch_size", "length", "vocab_size", "dim", "layers", "heads", "every"):
         if (value := getattr(recipe, name)) <= 0:

@@ -170,7 +170,7 @@ def _pure(model: Decoder, optimizer: nnx.Optimizer) -> list[Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    recipe = parse(arguments, __doc__)
+    recipe = parse(arguments, __doc__, "results/train_flax")
     text = load_text(recipe.vocab_size)
     model = Decoder(recipe, nnx.Rngs(recipe.seed))
     set_first_weights(model, recipe)

@@ -139,7 +139,7 @@ def restore(path: Path, model: Decoder, optimizer: torch.optim.Optimizer) -> int
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    recipe = parse(arguments, __doc__)
+    recipe = parse(arguments, __doc__, "results/train_torch")
     text = load_text(recipe.vocab_size)
     model = Decoder(recipe)
     set_first_weights(model, recipe)

@@ -26,6 +26,7 @@ TINY = (
 )  # fmt: skip
 # The rounding of six optimizer steps in float32: a different loss is off by far more.
 SAME = 1e-5
+NOWHERE = Path("unused")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -77,7 +78,7 @@ def test_curves_lie_on_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_the_standard_loss_holds_the_logits() -> None:
     """At a shape at which they count, a chunked step of either framework needs far less."""
-    recipe = Recipe(batch_size=8, length=64, vocab_size=16384, dim=32, layers=1)
+    recipe = Recipe(output_dir=NOWHERE, batch_size=8, length=64, vocab_size=16384, dim=32, layers=1)
     tokens = np.zeros((8, 65), np.int32)
     peaks = {}
     for loss in LOSSES:
@@ -105,7 +106,7 @@ def torch_peak(recipe: Recipe, tokens: np.ndarray, loss: str) -> int:
 
 
 def test_both_start_from_the_same_weights() -> None:
-    recipe = Recipe(batch_size=2, length=16, vocab_size=300, dim=32)
+    recipe = Recipe(output_dir=NOWHERE, batch_size=2, length=16, vocab_size=300, dim=32)
     tokens = np.arange(32).reshape(2, 16)
     model = train_flax.Decoder(recipe, nnx.Rngs(1))
     train_flax.set_first_weights(model, recipe)
@@ -152,7 +153,7 @@ def test_a_killed_run_goes_on(
 @pytest.mark.parametrize("framework", EXAMPLES)
 def test_no_checkpoint_to_go_on_with(framework: str, tmp_path: Path) -> None:
     """A run that was killed before its first one has metrics, and nothing to restore."""
-    with Journal(parse([*TINY, f"--output_dir={tmp_path}"], ""), 0):
+    with Journal(parse([*TINY, f"--output_dir={tmp_path}"], "", "unused"), 0):
         pass
     with pytest.raises(SystemExit, match="--resume: expected"):
         run(framework, tmp_path, "--resume")
@@ -168,10 +169,10 @@ def test_a_second_run_takes_the_place_of_the_first(tmp_path: Path) -> None:
 
 
 def test_resumed_with_another_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Journal(parse([*TINY, f"--output_dir={tmp_path}"], ""), 0):
+    with Journal(parse([*TINY, f"--output_dir={tmp_path}"], "", "unused"), 0):
         pass
     with pytest.raises(SystemExit):
-        parse([*TINY, "--resume", "--dim=64", f"--output_dir={tmp_path}"], "")
+        parse([*TINY, "--resume", "--dim=64", f"--output_dir={tmp_path}"], "", "unused")
     assert "--dim: expected 32, that of the run to go on with, got 64" in capsys.readouterr().err
 
 
@@ -203,12 +204,12 @@ def test_metrics_that_were_cut_short(tmp_path: Path) -> None:
 )
 def test_bad_flags(flags: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse(flags, "")
+        parse(flags, "", "unused")
     assert words in capsys.readouterr().err
 
 
 def test_learning_rate_rises_then_falls() -> None:
-    recipe = Recipe(steps=200, learning_rate=1.0)
+    recipe = Recipe(output_dir=NOWHERE, steps=200, learning_rate=1.0)
     rates = [recipe.rate(step) for step in range(201)]
     assert rates[0] == 0.05
     assert max(rates) == pytest.approx(1.0, abs=0.03)
