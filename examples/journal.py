@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
@@ -13,8 +12,8 @@ from typing import Any, NamedTuple, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from examples.metrics import METRICS, read_metrics
-from examples.recipe import Recipe
+from examples.recipe import METRICS, Recipe
+from harness.json_lines import line_of, objects_in
 from harness.memory.figures import Reading
 
 
@@ -22,14 +21,18 @@ class Journal:
     """Of one run, from the step it starts with; what an earlier try did beyond it is dropped."""
 
     def __init__(self, recipe: Recipe, first_step: int) -> None:
+        if first_step > recipe.steps:
+            raise SystemExit(
+                f"--steps: expected {first_step} or more, which are done, got {recipe.steps}"
+            )
         self._recipe, self._console = recipe, Console(highlight=False)
         recipe.output_dir.mkdir(parents=True, exist_ok=True)
         path = recipe.output_dir / METRICS
-        self._lines = [line for line in read_metrics(path) if line["step"] < first_step]
-        kept = self._lines or [{"step": -1, "recipe": _plain(recipe)}]
-        path.with_suffix(".new").write_text("".join(f"{json.dumps(line)}\n" for line in kept))
+        kept = [line for line in objects_in(path) if 0 <= line["step"] < first_step]
+        self._lines = [{"step": -1, "recipe": _plain(recipe)}, *kept]
+        path.with_suffix(".new").write_bytes(b"".join(map(line_of, self._lines)))
         os.replace(path.with_suffix(".new"), path)
-        self._file = path.open("a", buffering=1)
+        self._file = path.open("ab", buffering=0)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         self._bar = Progress(*columns, TimeRemainingColumn(), console=self._console)
         self._task = self._bar.add_task("", total=recipe.steps, completed=first_step)
@@ -78,7 +81,7 @@ class Journal:
 
     def _write(self, line: dict[str, Any]) -> None:
         self._lines.append(line)
-        print(json.dumps(line), file=self._file)
+        self._file.write(line_of(line))
 
 
 class StepMemory(NamedTuple):

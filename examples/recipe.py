@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from examples.metrics import METRICS, read_metrics
+from harness.json_lines import objects_in
 
 LOSSES = ("standard", "chunked")
+METRICS = "metrics.jsonl"
 BETAS, WEIGHT_DECAY, LARGEST_NORM = (0.9, 0.95), 0.1, 1.0
 _WARMUP_STEPS = 20
 _ABOUT = {
@@ -71,7 +72,8 @@ def parse(arguments: Sequence[str] | None, about: str | None, output_dir: str) -
     `output_dir` is where the run leaves its metrics and checkpoints unless told otherwise.
     """
     parser = argparse.ArgumentParser(
-        description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=(about or "").partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--loss", choices=LOSSES, default=Recipe.loss, help="of the LM head")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
@@ -87,16 +89,20 @@ def parse(arguments: Sequence[str] | None, about: str | None, output_dir: str) -
             parser.error(f"--{name}: expected an integer > 0, got {value}")
     if recipe.resume:
         _check_resumed(parser, recipe)
+    if not 0 < recipe.learning_rate < math.inf:
+        parser.error(f"--learning_rate: expected a number > 0, got {recipe.learning_rate}")
+    if recipe.seed < 0:
+        parser.error(f"--seed: expected an integer >= 0, got {recipe.seed}")
     if recipe.dim % recipe.heads:
         parser.error(f"--dim: expected a multiple of --heads={recipe.heads}, got {recipe.dim}")
     return recipe
 
 
 def _check_resumed(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
-    """There is a run to go on with, of a model of the same sizes."""
-    lines = read_metrics(recipe.output_dir / METRICS)
+    """There is a run to go on with, and it is the same one, or its curve would be of neither."""
+    lines = objects_in(recipe.output_dir / METRICS)
     if not lines:
         parser.error(f"--resume: expected a run to go on with, got none in {recipe.output_dir}")
-    for name in ("vocab_size", "length", "dim", "layers", "heads"):
+    for name in ("loss", *(name for name in _ABOUT if name not in ("steps", "every"))):
         if (own := getattr(recipe, name)) != (before := lines[0]["recipe"][name]):
             parser.error(f"--{name}: expected {before}, that of the run to go on with, got {own}")

@@ -28,12 +28,18 @@ class Text(NamedTuple):
         """`[batch_size, length + 1]` windows of the training text, drawn from the seed alone."""
         return _windows(self.training, batch_size, length, seed)
 
-    def held_out_batches(self, batch_size: int, length: int, count: int) -> list[np.ndarray]:
-        """The same ones whenever they are asked for."""
-        return [_windows(self.held_out, batch_size, length, (0, each)) for each in range(count)]
+    def held_out_batches(self, batch_size: int, length: int) -> list[np.ndarray]:
+        """The same few whenever they are asked for."""
+        return [_windows(self.held_out, batch_size, length, (0, each)) for each in range(4)]
 
     def decode(self, tokens: list[int]) -> str:
         return self.tokenizer.decode(tokens)
+
+
+def draw_token(generator: np.random.Generator, logits: np.ndarray, choices: np.ndarray) -> int:
+    """One of the choices, by the softmax of their logits."""
+    shares = np.exp(logits.astype(np.float64) - logits.max())
+    return int(generator.choice(choices, p=shares / shares.sum()))
 
 
 def load_text(vocab_size: int) -> Text:
@@ -78,5 +84,7 @@ def _tokens(tokenizer: Tokenizer, documents: list[str]) -> np.ndarray:
 
 
 def _windows(tokens: np.ndarray, count: int, length: int, seed: tuple[int, ...]) -> np.ndarray:
+    if length >= len(tokens):
+        raise ValueError(f"length: expected less than the text's {len(tokens):,}, got {length:,}")
     starts = np.random.default_rng(seed).integers(len(tokens) - length, size=count)
     return tokens[starts[:, None] + np.arange(length + 1)]

@@ -2,7 +2,7 @@
 
     python -m examples.train_flax --loss=chunked
     python -m examples.train_flax --loss=standard
-    python -m examples.train_flax --resume --steps=400
+    python -m examples.train_flax --resume
 
 The model, its first weights and its batches are those of examples/train_torch.py. What the
 loss needs is `LMHead` instead of `nnx.Linear`, and `loss_of`; the rest is an ordinary
@@ -25,13 +25,11 @@ from flax import nnx
 
 from examples.journal import Journal, StepMemory
 from examples.recipe import BETAS, LARGEST_NORM, WEIGHT_DECAY, Recipe, parse
-from examples.text import Text, load_text
+from examples.text import Text, draw_token, load_text
 from harness.memory import buffer_assignment, device_stats
 from harness.memory.figures import Reading
 from harness.memory.host_rss import host_rss
 from jax_impl.flax_nnx import LMHead
-
-HELD_OUT_BATCHES = 4
 
 
 class Block(nnx.Module):
@@ -83,6 +81,9 @@ def loss_of(model: Decoder, tokens: Any, loss: str) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
+evaluate = nnx.jit(loss_of, static_argnums=2)
+
+
 def set_first_weights(model: Decoder, recipe: Recipe) -> None:
     """The same numbers as in PyTorch."""
     state = nnx.state(model, nnx.Param)
@@ -113,8 +114,7 @@ def make_train_step(loss: str) -> Any:
 
 
 def held_out_loss(model: Decoder, text: Text, recipe: Recipe) -> float:
-    batches = text.held_out_batches(recipe.batch_size, recipe.length, HELD_OUT_BATCHES)
-    evaluate = nnx.jit(loss_of, static_argnums=2)
+    batches = text.held_out_batches(recipe.batch_size, recipe.length)
     losses = [float(evaluate(model, batch, recipe.loss)) for batch in batches]
     return sum(losses) / len(losses)
 
@@ -132,13 +132,8 @@ def generate(model: Decoder, text: Text, recipe: Recipe, prompt: str, count: int
         padded = np.array(window + [0] * (recipe.length - len(window)))  # one shape, one program
         logits = logits_at(model, padded, len(window) - 1)
         values, choices = jax.lax.top_k(logits, 20)
-        tokens.append(int(generator.choice(np.asarray(choices), p=_softmax(np.asarray(values)))))
+        tokens.append(draw_token(generator, np.asarray(values), np.asarray(choices)))
     return text.decode(tokens)
-
-
-def _softmax(values: np.ndarray) -> np.ndarray:
-    shares = np.exp(values.astype(np.float64) - values.max())
-    return shares / shares.sum()
 
 
 def checkpoints(recipe: Recipe) -> ocp.CheckpointManager:
@@ -156,7 +151,7 @@ def restore(manager: Any, model: Decoder, optimizer: nnx.Optimizer) -> int:
     """The step to go on with."""
     step = manager.latest_step()
     if step is None:
-        raise SystemExit(f"--resume: expected a checkpoint in {manager.directory}, found none")
+        return 0  # killed before its first checkpoint
     restored = manager.restore(step, args=ocp.args.StandardRestore(_pure(model, optimizer)))
     for node, values in zip((model, optimizer), restored, strict=True):
         state = nnx.state(node)
@@ -176,12 +171,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     set_first_weights(model, recipe)
     optimizer = make_optimizer(model, recipe)
     manager = checkpoints(recipe)
-    if recipe.resume:
-        first = restore(manager, model, optimizer)
-    else:
-        first = 0
+    if not recipe.resume:
         for step in manager.all_steps():  # of an earlier run: they would pass for this one's
             manager.delete(step)
+    first = restore(manager, model, optimizer)
     train_step = make_train_step(recipe.loss)
 
     def batch(step: int) -> np.ndarray:
@@ -202,7 +195,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def step_memory(
     train_step: Any, model: Decoder, optimizer: nnx.Optimizer, tokens: np.ndarray
 ) -> StepMemory:
-    """Takes steps, so it comes after all that the weights are still wanted for."""
+    """Takes steps, so it comes after all that the weights are still wanted for.
+
+    A GPU counts the peak of the process's whole life, of which the steps are the largest part.
+    """
     state = sum(array.nbytes for array in jax.tree.leaves(_pure(model, optimizer)))
     if (counted := device_stats.peak_bytes(jax.devices()[0])) is not None:
         return StepMemory(state, [Reading(device_stats.PROBE, counted - state)])

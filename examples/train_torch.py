@@ -2,7 +2,7 @@
 
     python -m examples.train_torch --loss=chunked
     python -m examples.train_torch --loss=standard
-    python -m examples.train_torch --resume --steps=400
+    python -m examples.train_torch --resume
 
 The model, its first weights and its batches are those of examples/train_flax.py. What the
 loss needs is in `loss_of`; the rest is an ordinary training loop.
@@ -22,13 +22,12 @@ from torch.nn import functional as F
 
 from examples.journal import Journal, StepMemory
 from examples.recipe import BETAS, LARGEST_NORM, WEIGHT_DECAY, Recipe, parse
-from examples.text import Text, load_text
+from examples.text import Text, draw_token, load_text
 from harness.memory import allocator_events, cuda_allocator
 from harness.memory.figures import Reading
 from harness.memory.host_rss import host_rss
 from torch_impl import LinearCrossEntropyLoss
 
-HELD_OUT_BATCHES = 4
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 chunked = LinearCrossEntropyLoss()
 
@@ -98,7 +97,7 @@ def to_tensor(tokens: np.ndarray) -> Tensor:
 
 
 def held_out_loss(model: Decoder, text: Text, recipe: Recipe) -> float:
-    batches = text.held_out_batches(recipe.batch_size, recipe.length, HELD_OUT_BATCHES)
+    batches = text.held_out_batches(recipe.batch_size, recipe.length)
     with torch.no_grad():
         losses = [loss_of(model, to_tensor(batch), recipe.loss).item() for batch in batches]
     return sum(losses) / len(losses)
@@ -112,13 +111,8 @@ def generate(model: Decoder, text: Text, recipe: Recipe, prompt: str, count: int
         with torch.no_grad():
             logits = model.head(model(window)[0, -1])
         values, choices = logits.topk(20)
-        tokens.append(int(generator.choice(choices.cpu(), p=_softmax(values.cpu().numpy()))))
+        tokens.append(draw_token(generator, values.cpu().numpy(), choices.cpu().numpy()))
     return text.decode(tokens)
-
-
-def _softmax(values: np.ndarray) -> np.ndarray:
-    shares = np.exp(values.astype(np.float64) - values.max())
-    return shares / shares.sum()
 
 
 def save(path: Path, model: Decoder, optimizer: torch.optim.Optimizer, step: int) -> None:
@@ -131,7 +125,7 @@ def save(path: Path, model: Decoder, optimizer: torch.optim.Optimizer, step: int
 def restore(path: Path, model: Decoder, optimizer: torch.optim.Optimizer) -> int:
     """The step to go on with."""
     if not path.exists():
-        raise SystemExit(f"--resume: expected the checkpoint {path}, found none")
+        return 0  # killed before its first checkpoint
     state = torch.load(path, map_location=DEVICE)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
@@ -146,7 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model.to(DEVICE)
     optimizer = torch.optim.AdamW(model.parameters(), betas=BETAS, weight_decay=WEIGHT_DECAY)
     checkpoint = recipe.output_dir / "checkpoint.pt"
-    first = restore(checkpoint, model, optimizer) if recipe.resume else 0
+    if not recipe.resume:
+        checkpoint.unlink(missing_ok=True)  # of an earlier run: it would pass for this one's
+    first = restore(checkpoint, model, optimizer)
 
     def train_step(step: int) -> float:
         tokens = to_tensor(text.batch(recipe.batch_size, recipe.length, (1, recipe.seed, step)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 
@@ -19,6 +20,17 @@ def object_in(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return _from_json(value) if isinstance(value, dict) else None
+
+
+def objects_in(path: Path) -> list[dict[str, Any]]:
+    """Those of a file that may be missing, up to the first line that is none."""
+    found: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        value = object_in(line)
+        if value is None:
+            break
+        found.append(value)
+    return found
 
 
 def _to_json(value: Any) -> Any:

@@ -45,6 +45,8 @@ class LMHead(nnx.Linear):
 
     `kernel` `[D, V]` and `bias` `[V]` are named, initialised and typed as those of
     `nnx.Linear`, and there is no other state: a checkpoint of either loads into the other.
+    For a table of `nnx.Embed` there is `TiedLMHead`: one that is assigned to `kernel` is
+    transposed, and with V equal to D no shape would tell.
 
     **Raises** `TypeError` or `ValueError` for a `logit_scale` or `logit_softcap` that
     `linear_cross_entropy` refuses.

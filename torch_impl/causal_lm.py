@@ -16,6 +16,7 @@ from torch_impl.loss import linear_cross_entropy
 _OF_THE_MODEL = dict.fromkeys(
     ("bias", "vocab_axis", "logit_scale", "logit_softcap"), "that of the model counts; leave it out"
 )
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def causal_lm_loss(
@@ -42,9 +43,10 @@ def causal_lm_loss(
 
     **Arguments**
 
-    - `model`: a causal language model of `transformers`, on any device, in any mode and
-        dtype. With PEFT, `model.get_base_model()`. To compile its body:
-        `model.base_model.compile()`.
+    - `model`: a causal language model of `transformers` whose logits are a linear map of its
+        last hidden states, on any device, in any mode and dtype; its head not sharded, not
+        quantised, its loss without a router's. With PEFT, `model.get_base_model()`. To
+        compile its body: `model.base_model.compile()`.
     - `input_ids`, `attention_mask`, `position_ids`: as the model takes them.
     - `labels`: `[batch, length]`, not shifted: token i is trained to predict label i + 1.
         -100 (`ignore_index`) does not count.
@@ -53,9 +55,11 @@ def causal_lm_loss(
         accumulated over batches, `reduction="sum"` divided by the number of labels in all
         of them: what `transformers` does with `num_items_in_batch`.
 
-    The first call for a model runs two tokens through it and compares: its logits must be
-    the linear map that was found, and its loss the mean cross-entropy of the next token.
-    Under `torch.compile` that breaks the graph once; for `fullgraph=True`, call it once before.
+    The first call for a model, in training and in evaluation, runs two tokens through it and
+    compares: its logits must be the linear map that was found, and its loss the mean
+    cross-entropy of the next token. A batch of padding alone tells nothing, and is not held
+    against the model. Under `torch.compile` that breaks the graph once; for
+    `fullgraph=True`, call it once before.
 
     **Returns** the loss in float32 (float64 for a float64 model). What is returned for each
     token (`reduction="none"`, `return_aux`) stands where its prediction is made: [i] is
@@ -68,6 +72,8 @@ def causal_lm_loss(
     plain = {name: value for name, value in options.items() if name != "class_weight"}
     ignore_index = LossOptions(**plain).ignore_index
     _check_shape("labels", labels, input_ids)
+    if labels.dtype not in _INTEGERS:
+        raise TypeError(f"labels: expected an integer dtype, got {labels.dtype}")
     if token_weight is not None:
         _check_shape("token_weight", token_weight, input_ids)
     head = head_of(model, input_ids)
@@ -76,11 +82,13 @@ def causal_lm_loss(
     hidden = body(
         input_ids=input_ids,
         use_cache=False,  # keys and values would be kept for a next token that never comes
+        return_dict=True,
         **{name: value for name, value in given.items() if value is not None},
     ).last_hidden_state
     # The last token has nothing to predict. It stays, as a token that does not count: to cut
     # it off would copy the hidden states.
-    labels = F.pad(labels[:, 1:], (0, 1), value=ignore_index).to(hidden.device)
+    hidden = head.operand(hidden)
+    labels = F.pad(labels[:, 1:].long(), (0, 1), value=ignore_index).to(hidden.device)
     if token_weight is not None:
         token_weight = F.pad(token_weight[:, 1:], (0, 1)).to(hidden.device)
     return linear_cross_entropy(

@@ -8,12 +8,13 @@ gradient of both are held against the same model in float64; what a step allocat
 from the allocator's events. Prints a table and writes it, with a record for every model, into
 a folder under --output_dir. Needs `transformers` and PyTorch.
 
-Exit status: 0 when ours was within the error rule for every model, 1 when not; 2 for
-unusable flags.
+Exit status: 0 when ours was within the error rule for every model, 1 when not or when a
+model failed; 2 for unusable flags; 130 after an interrupt, with what was compared kept.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import shlex
 import sys
 from collections.abc import Sequence
@@ -25,9 +26,10 @@ from rich.console import Console
 
 from harness.environment import describe_host
 from harness.flags import BadFlagError, expect, expect_positive, new_console, parse
-from harness.store import RunStore, new_run
+from harness.store import NotWrittenError, RunStore, new_run
 
 COMMAND = "harness.causal_lm"
+INTERRUPTED = 130
 
 
 def define_flags() -> flags.FlagValues:
@@ -55,18 +57,29 @@ def main(arguments: Sequence[str]) -> int:
         expect(values, "seq_len", values.seq_len > 1, "a next token, so 2 or more")
         names = _models(values)
         command = shlex.join(["python", "-m", COMMAND, *arguments])
-        store = new_run(Path(values.output_dir), [], command)
-    except (flags.Error, BadFlagError, ImportError, OSError) as error:
+        store = new_run(Path(values.output_dir), [{"case_id": name} for name in names], command)
+    except (flags.Error, BadFlagError, OSError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 2
-    for name in names:
-        with console.status(name):
-            store.append(_record(name, values))
+    status = 0
+    try:
+        for name in names:
+            with console.status(name):
+                store.append(_record(name, values))
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except NotWrittenError as error:
+        console.print(str(error), markup=False, soft_wrap=True)
+        status = 1
     _show(store, console, values)
-    return 1 if any(record["beyond_the_rule"] for record in store.records()) else 0
+    failed = any(record["error"] or record["beyond_the_rule"] for record in store.records())
+    return status or int(failed)
 
 
 def _models(values: flags.FlagValues) -> list[str]:
+    for package in ("torch", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            raise BadFlagError(f"expected {package}, which is not installed: pip install {package}")
     from harness.causal_lm.models import MODELS  # transformers is slow to load
 
     names = list(MODELS) if values.models is None else [name.strip() for name in values.models]
@@ -81,15 +94,15 @@ def _record(name: str, values: flags.FlagValues) -> dict[str, Any]:
     shape = Shape(values.batch_size, values.seq_len, values.vocab_size)
     host = describe_host()
     host["versions"] |= _versions()
-    return {
-        "case_id": name,
-        "model": name,
-        **shape._asdict(),
-        "head": describe_head(name),
-        **compare(name, shape),
-        "memory": {each: step_memory(loss_of, name, shape) for each, loss_of in LOSSES.items()},
-        "environment": host,
-    }
+    record = {"case_id": name, "model": name, **shape._asdict(), "error": None, "environment": host}
+    try:
+        return record | {
+            "head": describe_head(name),
+            **compare(name, shape),
+            "memory": {each: step_memory(of, name, shape) for each, of in LOSSES.items()},
+        }
+    except Exception as error:  # one model that fails is no reason to lose the others
+        return record | {"error": {"type": type(error).__name__, "message": str(error)}}
 
 
 def _versions() -> dict[str, str]:

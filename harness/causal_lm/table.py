@@ -31,6 +31,8 @@ def table(records: Sequence[dict[str, Any]]) -> TableText:
 
 
 def _row(record: dict[str, Any]) -> tuple[str, ...]:
+    if record["error"]:
+        return record["model"], f"failed: {record['error']['message']}", *("",) * 6
     memory = record["memory"]
     peaks, largest = (
         {name: each[f"{what}_bytes"] for name, each in memory.items()}

@@ -86,9 +86,15 @@ def _open_runs(folders: Sequence[str]) -> tuple[RunStore, RunStore]:
 
 def _open_run(name: str, directory: Path) -> RunStore:
     try:
-        return open_run(directory)
+        store = open_run(directory)
     except ValueError as error:
         raise BadFlagError(f"{name}: {error}") from error
+    if any("variant" not in record for record in store.records()):
+        raise BadFlagError(
+            f"{name}: expected records of harness.run or harness.tune, got those of another "
+            f"command in {directory}"
+        )
+    return store
 
 
 if __name__ == "__main__":

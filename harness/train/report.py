@@ -11,8 +11,9 @@ from rich.table import Table
 from harness.report.environment import environment_facts
 from harness.report.formats import MISSING, error, mebibytes, milliseconds, ratio
 from harness.report.markdown import section_parts
+from harness.report.naming import status_words
 from harness.report.rich_table import rich_table
-from harness.report.section import Section, TableText
+from harness.report.section import Failure, Section, TableText
 from harness.train.agreement import Record, comparisons, run_title
 from harness.train.pictures import draw_pictures
 from harness.train.runs import OK
@@ -67,6 +68,15 @@ def write_report(records: Sequence[Record], directory: Path, command: str) -> Pa
         lead=f"One model, one text, one set of first weights: {lead}, float32.",
         tables=tuple(_texts(records)),
         notes=(READING,),
+        failures=tuple(
+            Failure(
+                record["status"],
+                run_title(record["framework"], record["loss"]),
+                f"{record['error']['type']}: {record['error']['message']}",
+            )
+            for record in records
+            if record["error"]
+        ),
         plots=tuple(draw_pictures(records, lead, directory)),
     )
     facts = [f"- {name}: {value}" for name, value in environment_facts(records)]
@@ -105,7 +115,7 @@ def _row(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
         return (
             run_title(record["framework"], record["loss"]),
             *(MISSING,) * 8,
-            f"{record['status']}: {record['error']}",
+            status_words(record["status"]),
         )
     standard = next(
         (

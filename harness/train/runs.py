@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from harness.environment import describe_host
-from harness.json_lines import object_in
+from harness.json_lines import objects_in
+from harness.memory.oom_kills import kernel_oom_kills
 
-OK, ERROR = "ok", "error"
+OK, OOM, ERROR, UNAVAILABLE = "ok", "oom", "error", "unavailable"
 LOSSES = ("standard", "chunked")
+METRICS = "metrics.jsonl"
+_LONGEST_MESSAGE = 400
 _EXAMPLES = {"torch": "examples.train_torch", "jax": "examples.train_flax"}
 _PACKAGES = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}
 _ROOT = Path(__file__).resolve().parents[2]
@@ -42,43 +47,58 @@ class Combination:
 
 def train(combination: Combination, sizes: Mapping[str, int], directory: Path) -> dict[str, Any]:
     """The record of the run. One that was interrupted goes on from its last checkpoint."""
-    output_dir = directory / combination.name.replace(" ", "_")
-    command = [
-        *(sys.executable, "-m", "harness.train.child", _EXAMPLES[combination.framework]),
-        *(f"--loss={combination.loss}", f"--output_dir={output_dir}"),
-        *(f"--{name}={size}" for name, size in sizes.items()),
-        *(["--resume"] if _has_checkpoint(output_dir) else []),
-    ]
-    started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    done = subprocess.run(command, cwd=_ROOT, env=environment, check=False)
     host = describe_host()
-    host["versions"] |= {package: version(package) for package in _PACKAGES[combination.framework]}
-    lines = read_metrics(output_dir / "metrics.jsonl")
-    last = lines[-1] if lines else {}
-    finished = done.returncode == 0 and "memory" in last
-    return {
+    record = {
         **combination.to_json(sizes),
-        "started_at": started_at,
-        "status": OK if finished else ERROR,
-        "error": None if finished else f"exit status {done.returncode}",
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "status": UNAVAILABLE, "error": None, "recipe": None, "train_loss": [], "step_s": [],
+        "held_out": [], "memory": None, "sample": None, "environment": host,
+    }  # fmt: skip
+    packages = _PACKAGES[combination.framework]
+    if missing := [package for package in packages if find_spec(package) is None]:
+        record["error"] = {"type": "Unavailable", "message": f"{missing[0]} is not installed"}
+        return record
+    host["versions"] |= {package: version(package) for package in packages}
+    output_dir = directory / combination.name.replace(" ", "_")
+    status, error = _run(combination, sizes, output_dir)
+    recipe, *lines = objects_in(output_dir / METRICS) or [{}]
+    last = lines[-1] if lines else {}
+    if status == OK and "memory" not in last:
+        status, error = ERROR, {"type": "Unfinished", "message": "the run left no last line"}
+    return record | {
+        "status": status,
+        "error": error,
+        "recipe": recipe.get("recipe"),
         "train_loss": [line["loss"] for line in lines if "loss" in line],
         "step_s": [line["step_s"] for line in lines if "step_s" in line],
         "held_out": [
             [line["step"], line["held_out_loss"]] for line in lines if "held_out_loss" in line
         ],
-        "recipe": lines[0].get("recipe") if lines else None,
-        "memory": last["memory"] if finished else None,
-        "sample": last["sample"] if finished else None,
-        "environment": host,
+        "memory": last.get("memory"),
+        "sample": last.get("sample"),
     }
 
 
-def _has_checkpoint(output_dir: Path) -> bool:
-    return any((output_dir / name).exists() for name in ("checkpoint.pt", "checkpoints"))
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a run's `metrics.jsonl`; none if it did not get that far."""
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    return [found for line in lines if (found := object_in(line)) is not None]
+def _run(
+    combination: Combination, sizes: Mapping[str, int], output_dir: Path
+) -> tuple[str, dict[str, str] | None]:
+    """The status of the process, and what it said last if that is no good one."""
+    command = [
+        *(sys.executable, "-m", "harness.train.child", _EXAMPLES[combination.framework]),
+        *(f"--loss={combination.loss}", f"--output_dir={output_dir}"),
+        *(f"--{name}={size}" for name, size in sizes.items()),
+        *(["--resume"] if (output_dir / METRICS).exists() else []),
+    ]
+    environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    oom_kills = kernel_oom_kills()
+    done = subprocess.run(
+        command, cwd=_ROOT, env=environment, check=False, stderr=subprocess.PIPE, text=True,
+        errors="replace",
+    )  # fmt: skip
+    sys.stderr.write(done.stderr)
+    if done.returncode == 0:
+        return OK, None
+    said = (done.stderr.strip().splitlines() or ["nothing"])[-1][:_LONGEST_MESSAGE]
+    killed = done.returncode == -signal.SIGKILL and kernel_oom_kills() > oom_kills
+    error = {"type": f"exit status {done.returncode}", "message": said}
+    return OOM if killed else ERROR, error

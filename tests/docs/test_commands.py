@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from examples.recipe import parse
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = re.compile(r'(?:python -m (harness[\w.]*)|make run FLAGS=")([^`"\n]*)')
+
+
+EXAMPLE = re.compile(r"python -m examples\.(\w+)([^`\n#]*)")
+
+
+def examples() -> set[tuple[str, str]]:
+    """Those whose flags the training examples share."""
+    return {
+        (module, arguments.strip())
+        for name in ("README.md", "BUILD.md")
+        for module, arguments in EXAMPLE.findall((ROOT / name).read_text())
+    }
 
 
 def commands() -> set[tuple[str, str]]:
@@ -46,3 +60,14 @@ def test_command(
 def test_commands_are_found() -> None:
     found = {name for name, _ in commands()}
     assert {"harness.run", "harness.tune", "harness.report", "harness.compare"} <= found
+
+
+@pytest.mark.parametrize(("module", "arguments"), sorted(examples()))
+def test_example(module: str, arguments: str, tmp_path: Path) -> None:
+    assert importlib.util.find_spec(f"examples.{module}")
+    given = [each for each in shlex.split(arguments) if each != "--resume"]  # of no run that is
+    parse([*given, f"--output_dir={tmp_path}"], "", "unused")
+
+
+def test_examples_are_found() -> None:
+    assert {name for name, _ in examples()} >= {"train_flax", "train_torch"}

@@ -16,8 +16,8 @@ from flax import nnx
 
 from examples import text, train_flax, train_torch
 from examples.journal import Journal
-from examples.metrics import read_metrics
 from examples.recipe import LOSSES, Recipe, parse
+from harness.json_lines import objects_in
 
 EXAMPLES = {"torch": train_torch, "jax": train_flax}
 TINY = (
@@ -44,7 +44,7 @@ def text_is_made_once():
 
 def run(framework: str, directory: Path, *flags: str) -> list[dict[str, Any]]:
     EXAMPLES[framework].main([*TINY, f"--output_dir={directory}", *flags])
-    return read_metrics(directory / "metrics.jsonl")
+    return objects_in(directory / "metrics.jsonl")
 
 
 def losses(lines: list[dict[str, Any]]) -> list[float]:
@@ -142,7 +142,7 @@ def test_a_killed_run_goes_on(
         patch.setattr(Journal, "step", killed)
         with pytest.raises(KilledError):
             run(framework, tmp_path / "killed")
-    before = read_metrics(tmp_path / "killed" / "metrics.jsonl")
+    before = objects_in(tmp_path / "killed" / "metrics.jsonl")
     assert len(losses(before)) == 5  # two steps beyond the checkpoint, which are done again
     found = run(framework, tmp_path / "killed", "--resume")
     assert losses(found) == losses(expected)
@@ -151,29 +151,66 @@ def test_a_killed_run_goes_on(
 
 
 @pytest.mark.parametrize("framework", EXAMPLES)
-def test_no_checkpoint_to_go_on_with(framework: str, tmp_path: Path) -> None:
-    """A run that was killed before its first one has metrics, and nothing to restore."""
-    with Journal(parse([*TINY, f"--output_dir={tmp_path}"], "", "unused"), 0):
-        pass
-    with pytest.raises(SystemExit, match="--resume: expected"):
-        run(framework, tmp_path, "--resume")
+def test_killed_before_the_first_checkpoint(framework: str, tmp_path: Path) -> None:
+    """There is nothing to restore, and nothing lost but the steps."""
+    train_flax.checkpoints(Recipe(output_dir=tmp_path))  # Orbax makes its folder at once
+    with Journal(parse([*TINY, f"--output_dir={tmp_path}"], "", "unused"), 0) as journal:
+        journal.step(0, 9.0, 1.0)
+    assert len(losses(run(framework, tmp_path, "--resume"))) == 6
 
 
-def test_a_second_run_takes_the_place_of_the_first(tmp_path: Path) -> None:
-    """Its checkpoints too, which are of earlier steps than those that are there."""
-    run("jax", tmp_path)
-    found = run("jax", tmp_path, "--steps=3", "--learning_rate=1e-3")
-    manager = train_flax.checkpoints(Recipe(output_dir=tmp_path))
-    assert manager.all_steps() == [3]
+@pytest.mark.parametrize("framework", EXAMPLES)
+def test_a_second_run_takes_the_place_of_the_first(
+    framework: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its recipe and its checkpoints too, which are of later steps than the new ones."""
+    run(framework, tmp_path)
+    step = Journal.step
+
+    def killed(self: Journal, number: int, *figures: float) -> None:
+        step(self, number, *figures)
+        raise KilledError
+
+    flags = ["--steps=3", "--learning_rate=1e-3"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "step", killed)
+        with pytest.raises(KilledError):
+            run(framework, tmp_path, *flags)
+    found = run(framework, tmp_path, *flags, "--resume")
     assert len(losses(found)) == 3
+    assert found[0]["recipe"]["learning_rate"] == 1e-3
 
 
-def test_resumed_with_another_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--dim=64", "--dim: expected 32, that of the run to go on with, got 64"),
+        ("--loss=standard", "--loss: expected chunked, that of the run"),
+        ("--seed=1", "--seed: expected 0, that of the run"),
+    ],
+)
+def test_resumed_as_another_run(
+    flag: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Journal(parse([*TINY, f"--output_dir={tmp_path}"], "", "unused"), 0):
         pass
     with pytest.raises(SystemExit):
-        parse([*TINY, "--resume", "--dim=64", f"--output_dir={tmp_path}"], "", "unused")
-    assert "--dim: expected 32, that of the run to go on with, got 64" in capsys.readouterr().err
+        parse([*TINY, "--resume", flag, f"--output_dir={tmp_path}"], "", "unused")
+    assert words in capsys.readouterr().err
+
+
+def test_fewer_steps_than_are_done(tmp_path: Path) -> None:
+    run("torch", tmp_path)
+    with pytest.raises(SystemExit, match="--steps: expected 6 or more, which are done, got 4"):
+        run("torch", tmp_path, "--resume", "--steps=4")
+
+
+def test_more_steps_than_before(tmp_path: Path) -> None:
+    run("torch", tmp_path)
+    found = run("torch", tmp_path, "--resume", "--steps=8")
+    assert len(losses(found)) == 8
+    assert found[0]["recipe"]["steps"] == 8
+    assert sum("sample" in line for line in found) == 1
 
 
 def test_diverged(tmp_path: Path) -> None:
@@ -184,13 +221,13 @@ def test_diverged(tmp_path: Path) -> None:
         ),
     ):
         journal.step(3, float("nan"), 1.0)
-    assert read_metrics(tmp_path / "metrics.jsonl")[-1]["step"] == 3
+    assert objects_in(tmp_path / "metrics.jsonl")[-1]["step"] == 3
 
 
 def test_metrics_that_were_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"step": 0, "loss": 1.0}) + '\n{"step": 1, "lo')
-    assert read_metrics(path) == [{"step": 0, "loss": 1.0}]
+    assert objects_in(path) == [{"step": 0, "loss": 1.0}]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +236,8 @@ def test_metrics_that_were_cut_short(tmp_path: Path) -> None:
         (["--loss=cheap"], "invalid choice: 'cheap'"),
         (["--steps=0"], "--steps: expected an integer > 0, got 0"),
         (["--dim=33"], "--dim: expected a multiple of --heads=2, got 33"),
+        (["--learning_rate=nan"], "--learning_rate: expected a number > 0, got nan"),
+        (["--seed=-1"], "--seed: expected an integer >= 0, got -1"),
         (["--resume", "--output_dir=/nowhere"], "--resume: expected a run to go on with"),
     ],
 )
@@ -232,6 +271,11 @@ def test_text_of_the_default_vocabulary() -> None:
     ]
     assert len(documents[1]) > 20
     assert not {each for each in documents[0] & documents[1] if len(each) > 200}
+
+
+def test_windows_longer_than_the_text() -> None:
+    with pytest.raises(ValueError, match=r"length: expected less than the text's [\d,]+, got"):
+        text.load_text(400).held_out_batches(2, 10**7)
 
 
 def test_more_entries_than_the_text_has() -> None:

@@ -39,11 +39,13 @@ NEVER_ON_CPU = ("liger", "quack")
 
 def statuses(done: Finished) -> dict[str, tuple[str, str]]:
     """The status of each variant, and what its row says."""
-    assert done.status == 0, done.stdout + done.stderr
-    return {
+    found = {
         record["variant"]: (record["status"], (record["error"] or {"message": ""})["message"])
         for record in done.records
     }
+    mismatches = "mismatch" in {status for status, _ in found.values()}
+    assert done.status == int(mismatches), done.stdout + done.stderr
+    return found
 
 
 def is_here(name: str) -> bool:
@@ -52,6 +54,12 @@ def is_here(name: str) -> bool:
     if name.startswith("linear_cross_entropy"):
         return hasattr(F, "linear_cross_entropy")
     return name not in PACKAGES or find_spec(PACKAGES[name]) is not None
+
+
+def is_a_hair_beyond(message: str) -> bool:
+    """Of the rule: other people's rounding is, on some CPUs, and is measured all the same."""
+    figures = re.search(r"error is ([\d.e-]+), the tolerance ([\d.e-]+)", message)
+    return figures is not None and float(figures[1]) < 1.5 * float(figures[2])
 
 
 def test_every_peer_is_measured_or_says_what_is_missing(
@@ -63,8 +71,7 @@ def test_every_peer_is_measured_or_says_what_is_missing(
     assert found.keys() == REASONS.keys() == PEERS.keys()
     for name, (status, message) in found.items():
         if is_here(name):
-            # Whose rounding is a hair beyond the rule on some CPUs is measured all the same.
-            assert status == "ok" or (status == "mismatch" and "error is" in message), name
+            assert status == "ok" or is_a_hair_beyond(message), (name, status, message)
         else:
             assert status == "unavailable", name
             assert REASONS[name].format("needs ") in message

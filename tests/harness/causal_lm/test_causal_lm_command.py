@@ -49,6 +49,48 @@ def test_a_loss_that_is_off_is_told(
     assert "loss" in records(tmp_path)[0]["beyond_the_rule"]
 
 
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_without_a_package(
+    package: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(
+        command.importlib.util, "find_spec", lambda name: None if name == package else name
+    )
+    assert command.main([f"--output_dir={tmp_path}"]) == 2
+    assert f"pip install {package}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kept"), [(RuntimeError("gone"), 1, 2), (KeyboardInterrupt(), 130, 1)]
+)
+def test_one_model_that_fails(
+    error: BaseException,
+    status: int,
+    kept: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The others stay in the table; an interrupt ends it with what there is."""
+
+    def fail(name: str, *_: object) -> dict[str, object]:
+        if name != "Llama":
+            raise error
+        return comparison
+
+    comparison = compare.compare("Llama", Shape(1, 8, 64))
+    monkeypatch.setattr(compare, "compare", fail)
+    flags = [*SMALL, "--models=Llama,Cohere", f"--output_dir={tmp_path}"]
+    assert command.main(flags) == status
+    assert len(records(tmp_path)) == kept
+    printed = capsys.readouterr().out
+    assert "Llama" in printed
+    assert ("failed: gone" in printed) == (kept == 2)
+
+
 @pytest.mark.parametrize(
     ("flag", "words"),
     [

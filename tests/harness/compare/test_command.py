@@ -25,7 +25,8 @@ from tests.harness.conftest import ROOT
 EVIDENCE = sorted(
     path.parent
     for path in (ROOT / "results").rglob("run.json")
-    if "conformance" not in path.parts and not path.relative_to(ROOT).parts[1].isdecimal()
+    if not {"conformance", "train", "causal_lm"} & {*path.parts}
+    and not path.relative_to(ROOT).parts[1].isdecimal()
 )
 GOOD = [make_floor(), make_record(), make_record("b"), make_record("long-" * 20)]
 
@@ -183,6 +184,7 @@ def test_flags_may_follow_the_folders(folder_of):
         (["{run}", "{run}", "{run}"], ("expected two folders of runs, OLD NEW", "3")),
         (["missing", "{run}"], ("OLD: expected the folder of a run", "missing")),
         (["{run}", "missing"], ("NEW: expected the folder of a run", "missing")),
+        (["{run}", "{other}"], ("NEW: expected records of harness.run", "{other}")),
         (["{run}", "{empty}"], ("OLD, NEW: expected runs that have a case in common", "{empty}")),
         (["{run}", "{run}", "--threshold_percent=0"], ("--threshold_percent", "> 0", "0")),
         (["{run}", "{run}", "--threshold_percent=few"], ("threshold_percent", "few")),
@@ -190,7 +192,10 @@ def test_flags_may_follow_the_folders(folder_of):
     ],
 )
 def test_unusable_arguments(folder_of, capsys, arguments, words):
-    folders = {"run": folder_of(GOOD), "empty": folder_of([])}
+    of_training = {"case_id": "jax chunked", "framework": "jax", "loss": "chunked"}
+    folders = {
+        "run": folder_of(GOOD), "empty": folder_of([]), "other": folder_of([of_training])
+    }  # fmt: skip
     assert main([each.format(**folders) for each in arguments]) == 2
     said = capsys.readouterr()
     (line,) = said.err.strip().splitlines()

@@ -14,7 +14,7 @@ from harness.train import __main__ as command
 from harness.train import runs
 from harness.train.agreement import comparisons
 from harness.train.report import agreement_table, runs_table, write_report
-from harness.train.runs import ERROR, OK, Combination
+from harness.train.runs import ERROR, OK, OOM, UNAVAILABLE, Combination
 
 STEPS = 20
 ALL = [Combination(framework, loss) for framework in ("torch", "jax") for loss in runs.LOSSES]
@@ -53,8 +53,8 @@ def made_up(combination: Combination, shift: float = 0.0, **changes: Any) -> dic
 
 def failed(combination: Combination) -> dict[str, Any]:
     return made_up(
-        combination, status=ERROR, error="exit status 1", train_loss=[9.0], step_s=[5.0],
-        held_out=[], memory=None, sample=None, recipe=None,
+        combination, status=ERROR, error={"type": "exit status 1", "message": "why"}, recipe=None,
+        train_loss=[9.0], step_s=[5.0], held_out=[], memory=None, sample=None,
     )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_table_of_runs() -> None:
     assert (chunked["step ms"], chunked["x standard"]) == ("100", "0.50")
     assert (chunked["peak MiB"], chunked["of standard"]) == ("200", "0.25")
     assert (chunked["state MiB"], chunked["2nd probe"]) == ("50.0", "210")
-    assert broken["status"] == "error: exit status 1"
+    assert broken["status"] == "error"
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -114,7 +114,7 @@ def test_report_and_pictures(count: int, tmp_path: Path) -> None:
 
 def test_report_of_nothing_that_ended(tmp_path: Path) -> None:
     text = write_report([failed(each) for each in ALL], tmp_path, "c").read_text()
-    assert text.count("error: exit status 1") == 4
+    assert text.count("exit status 1: why") == 4
     assert not list(tmp_path.glob("*.png"))
 
 
@@ -149,9 +149,10 @@ def test_a_run_that_fails_is_a_row(
     flags = ["--framework=torch", "--losses=chunked", "--vocab_size=10", f"--output_dir={tmp_path}"]
     assert command.main(flags) == 1
     printed = capfd.readouterr()
-    assert "expected one that the text has merges for, got 10" in printed.err
+    words = "expected one that the text has merges for, got 10"
+    assert words in printed.err
     (directory,) = tmp_path.iterdir()
-    assert "error: exit status 1" in (directory / "train.md").read_text()
+    assert words in (directory / "train.md").read_text()
 
 
 @pytest.mark.usefixtures("nothing_is_held")
@@ -195,21 +196,63 @@ def test_bad_flags(
     assert words in capsys.readouterr().err
 
 
-def test_a_run_with_a_checkpoint_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commands: list[list[str]] = []
+class Done:
+    """What `subprocess.run` returns."""
 
-    class Done:
-        returncode = 0
+    def __init__(self, returncode: int, stderr: str = "") -> None:
+        self.returncode, self.stderr = returncode, stderr
+
+
+@pytest.fixture
+def no_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is described with the help of processes, which are made up here."""
+    monkeypatch.setattr(runs, "describe_host", lambda: {"versions": {}})
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch, no_host: None) -> list[list[str]]:
+    """Those that would have been started; each ends well and leaves nothing."""
+    found: list[list[str]] = []
 
     def run(arguments: list[str], **_: Any) -> Done:
-        commands.append(arguments)
-        return Done()
+        found.append(arguments)
+        return Done(0)
 
     monkeypatch.setattr(runs.subprocess, "run", run)
-    monkeypatch.setattr(runs, "describe_host", lambda: {"versions": {}})
-    assert runs.train(ALL[0], {}, tmp_path)["status"] == ERROR  # it left no metrics
+    return found
+
+
+def test_a_run_that_has_begun_goes_on(tmp_path: Path, commands: list[list[str]]) -> None:
+    """Also one that was killed before its first checkpoint."""
+    assert runs.train(ALL[0], {}, tmp_path)["status"] == ERROR  # it left no last line
     (tmp_path / "torch_standard").mkdir()
-    (tmp_path / "torch_standard" / "checkpoint.pt").touch()
+    (tmp_path / "torch_standard" / "metrics.jsonl").write_text('{"step": -1, "recipe": {}}\n')
     runs.train(ALL[0], {"steps": 7}, tmp_path)
     assert ["--resume" in each for each in commands] == [False, True]
     assert "--steps=7" in commands[1]
+
+
+def test_one_framework_alone(
+    tmp_path: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "find_spec", lambda name: None if name == "flax" else name)
+    record = runs.train(ALL[2], {}, tmp_path)
+    assert (record["status"], record["error"]["message"]) == (UNAVAILABLE, "flax is not installed")
+    assert not commands
+
+
+@pytest.mark.usefixtures("no_host")
+@pytest.mark.parametrize(
+    ("returncode", "kills", "status"), [(1, 0, ERROR), (-9, 0, ERROR), (-9, 1, OOM)]
+)
+def test_what_became_of_a_run(
+    returncode: int, kills: int, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill is for want of memory if the kernel says so, and a failure has its last words."""
+    counts = iter([5, 5 + kills])
+    monkeypatch.setattr(runs, "kernel_oom_kills", lambda: next(counts))
+    done = Done(returncode, "Traceback\nValueError: of something\n\n")
+    monkeypatch.setattr(runs.subprocess, "run", lambda *_, **__: done)
+    record = runs.train(ALL[0], {}, tmp_path)
+    assert record["status"] == status
+    assert record["error"]["message"] == "ValueError: of something"
