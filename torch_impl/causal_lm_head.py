@@ -8,7 +8,6 @@ tried on two tokens before it is believed.
 from __future__ import annotations
 
 import contextlib
-import sys
 import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -57,9 +56,9 @@ def head_of(model: nn.Module, input_ids: Tensor) -> Head:
     adds_router_loss = getattr(_text_config(model), "output_router_logits", False)
     state = type(layer), scale, softcap, model.training, adds_router_loss
     if state not in _tried.get(model, ()):
-        # Not in a graph: it would be traced for the one time. Loads the compiler, so not before.
-        tries = torch.compiler.disable(_try) if torch.compiler.is_compiling() else _try
-        if tries(model, head, input_ids):
+        # Never in a graph, where it would be traced for the one time. Here and no decorator, since
+        # this loads the compiler, as transformers have done and who imports us need not.
+        if torch.compiler.disable(_try)(model, head, input_ids):
             _tried.setdefault(model, set()).add(state)
     return head
 
@@ -169,10 +168,7 @@ def _run(model: Any, input_ids: Tensor, labels: Tensor) -> tuple[Any, Tensor]:
     Not compiled: a body that is would be compiled for this length, and then once more.
     """
     name, inputs = type(model).__name__, {"input_ids": input_ids, "use_cache": False}
-    is_compiler_loaded = "torch._dynamo" in sys.modules
-    with (
-        torch.compiler.set_stance("force_eager") if is_compiler_loaded else contextlib.nullcontext()
-    ):
+    with torch.compiler.set_stance("force_eager"):
         try:
             with _same_random_numbers(model):
                 own = model(**inputs, labels=labels, return_dict=True)

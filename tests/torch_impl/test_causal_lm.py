@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 
 import pytest
@@ -45,6 +46,7 @@ def test_no_logits_are_allocated(name):
 
 def test_the_table_has_every_kind_of_head():
     heads = [compare.describe_head(name) for name in MODELS]
+    assert compare.describe_head("tied Llama") == "tied"
     assert {"tied", "untied", "tied, softcap 30", "tied, scale 0.0625"} <= set(heads)
 
 
@@ -98,6 +100,26 @@ def test_an_ignore_index_of_its_own(tokens):
     expected = causal_lm_loss(model, input_ids, labels)
     labels = labels.masked_fill(labels == -100, -1)
     torch.testing.assert_close(causal_lm_loss(model, input_ids, labels, ignore_index=-1), expected)
+
+
+def test_a_head_with_a_bias(tokens):
+    model = build("Llama", SMALL.vocab_size)
+    model.lm_head = nn.Linear(model.config.hidden_size, SMALL.vocab_size)
+    nn.init.normal_(model.lm_head.bias)
+    expected = loss_and_gradients(standard_loss, model, *tokens)
+    found = loss_and_gradients(causal_lm_loss, model, *tokens)
+    for name in ("loss", "lm_head.bias", "lm_head.weight"):
+        torch.testing.assert_close(found[name], expected[name])
+
+
+def test_no_keys_and_values_are_kept(tokens):
+    model, seen = build("Llama", SMALL.vocab_size), []
+    model.base_model.register_forward_hook(
+        lambda module, args, kwargs, output: seen.append(kwargs["use_cache"]), with_kwargs=True
+    )
+    causal_lm_loss(model, *tokens)
+    assert not any(seen)
+    assert len(seen) == 3  # two when it is tried
 
 
 def test_dropout_draws_what_the_model_would(tokens):
@@ -330,7 +352,17 @@ def headless():
     return tiny("Llama").model
 
 
+class OtherLinear(nn.Linear):
+    """As a quantised or an adapted layer is one: its weight is not all that it does."""
+
+    def forward(self, hidden):
+        return super().forward(hidden)
+
+
 REFUSED = {
+    "a linear layer of another kind": (
+        lambda: unlike_llama(OtherLinear(32, 50)), "torch.nn.Linear, got .* with .*OtherLinear"
+    ),
     "a factor in no config": (
         lambda: Scaled(tiny("Llama").config), "logits that are a linear map.*Scaled"
     ),
@@ -388,6 +420,12 @@ def test_a_factor_or_cap_in_no_config_is_seen_in_16_bits(settings, dtype):
     input_ids = torch.arange(1, 9)[None]
     with pytest.raises(ValueError, match="logits that are a linear map"):
         causal_lm_loss(kind(config).to(dtype), input_ids, input_ids)
+
+
+def test_logits_that_are_all_0_tell_nothing():
+    model, input_ids = tiny("Llama"), torch.arange(1, 9)[None]
+    model.model.norm.weight.data.zero_()
+    assert causal_lm_loss(model, input_ids, input_ids).item() == pytest.approx(math.log(50))
 
 
 def test_what_is_asked_of_a_router_later():
