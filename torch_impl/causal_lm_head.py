@@ -55,11 +55,11 @@ def head_of(model: nn.Module, input_ids: Tensor) -> Head:
     head = Head(layer.weight, layer.bias, scale, softcap)
     adds_router_loss = getattr(_text_config(model), "output_router_logits", False)
     state = type(layer), scale, softcap, model.training, adds_router_loss
-    if state not in _tried.get(model, ()):
-        # Never in a graph, where it would be traced for the one time. Here and no decorator, since
-        # this loads the compiler, as transformers have done and who imports us need not.
-        if torch.compiler.disable(_try)(model, head, input_ids):
-            _tried.setdefault(model, set()).add(state)
+    is_new = state not in _tried.get(model, ())
+    # Never in a graph, where it would be traced for the one time. Here and no decorator, since
+    # this loads the compiler, as transformers have done and who imports us need not.
+    if is_new and torch.compiler.disable(_try)(model, head, input_ids):
+        _tried.setdefault(model, set()).add(state)
     return head
 
 

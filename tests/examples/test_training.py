@@ -117,6 +117,7 @@ def test_both_start_from_the_same_weights() -> None:
         logits = own.head(hidden)
     np.testing.assert_allclose(model(tokens), hidden, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(model.head(model(tokens)), logits, rtol=1e-4, atol=1e-5)
+    assert not np.array_equal(model.tokens.embedding[:16], model.positions.embedding[...])
     count = sum(array.size for array in jax.tree.leaves(nnx.state(model, nnx.Param)))
     assert count == sum(parameter.numel() for parameter in own.parameters())
 
