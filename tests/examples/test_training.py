@@ -227,7 +227,7 @@ def test_diverged(tmp_path: Path) -> None:
 
 def test_metrics_that_were_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text(json.dumps({"step": 0, "loss": 1.0}) + '\n{"step": 1, "lo')
+    path.write_text(json.dumps({"step": 0, "loss": 1.0}) + '\n{"step": 1, "lo\n{"step": 2}')
     assert objects_in(path) == [{"step": 0, "loss": 1.0}]
 
 
