@@ -166,11 +166,13 @@ def device_of(values: flags.FlagValues) -> str:
 
 
 def open_store(
-    values: flags.FlagValues, cases: Sequence[Case], command: str, arguments: Sequence[str]
+    values: flags.FlagValues,
+    asked: Sequence[dict[str, Any]],
+    command: str,
+    arguments: Sequence[str],
 ) -> RunStore:
-    """A new folder for the run, or that of the one to go on with."""
+    """A new folder for a run of the cases that are asked for, or that of the one to go on with."""
     output_dir = Path(values.output_dir)
-    asked = [case.to_json() for case in cases]
     try:
         if not values.resume:
             return new_run(output_dir, asked, shlex.join(["python", "-m", command, *arguments]))

@@ -16,7 +16,7 @@ def what_differs(asked: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]
     fewer, more = sorted(([_measured(case) for case in cases] for cases in (asked, found)), key=len)
     if any(case not in more for case in fewer):
         return ""
-    wanted, had = asked[0]["measurement"], found[0]["measurement"]
+    wanted, had = asked[0].get("measurement", {}), found[0].get("measurement", {})
     parts = [
         f"{name}={had.get(name)} (not {value})"
         for name, value in wanted.items()

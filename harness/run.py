@@ -106,7 +106,7 @@ def main(arguments: Sequence[str]) -> int:
         cases = _cases(values)
         if values.dry_run:
             return show_dry_run(console, cases)
-        store = open_store(values, cases, COMMAND, arguments)
+        store = open_store(values, [case.to_json() for case in cases], COMMAND, arguments)
     except (flags.Error, BadFlagError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 2

@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         cases = _cases(values, functools.partial(_say_left_out, console))
         if values.dry_run:
             return show_dry_run(console, cases)
-        store = open_store(values, cases, COMMAND, arguments)
+        store = open_store(values, [case.to_json() for case in cases], COMMAND, arguments)
     except (flags.Error, BadFlagError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 2

@@ -17,10 +17,8 @@ after an interrupt. Times and memory are shown and not judged.
 from __future__ import annotations
 
 import importlib.util
-import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 from rich.console import Console
@@ -31,10 +29,11 @@ from harness.flags import (
     expect_positive,
     frameworks_of,
     new_console,
+    open_store,
     parse,
 )
 from harness.interrupts import terminated_is_interrupted
-from harness.store import HeldError, NotWrittenError, RunStore, new_run, newest_run
+from harness.store import NotWrittenError, RunStore
 from harness.train.agreement import comparisons
 from harness.train.runs import LOSSES, OK, UNAVAILABLE, Combination, train
 
@@ -64,7 +63,7 @@ def define_flags() -> flags.FlagValues:
         "output_dir", "results/train", "Where the folder of the run is made.", flag_values=values
     )
     flags.DEFINE_bool(
-        "resume", False, "Go on with the newest unfinished run of the same flags.",
+        "resume", False, "Go on with the newest unfinished run of the same cases.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
@@ -85,7 +84,8 @@ def main(arguments: Sequence[str]) -> int:
                 "expected the examples, which are part of a checkout: start it there"
             )
         combinations, sizes = _combinations(values), _sizes(values)
-        store = _open_store(values, combinations, sizes, arguments)
+        cases = [each.to_json(sizes) for each in combinations]
+        store = open_store(values, cases, COMMAND, arguments)
     except (flags.Error, BadFlagError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 2
@@ -116,30 +116,6 @@ def _sizes(values: flags.FlagValues) -> dict[str, int]:
     expect_positive(values, *_SIZES)
     given = {name: values[name].value for name in _SIZES}
     return {name: size for name, size in given.items() if size is not None}
-
-
-def _open_store(
-    values: flags.FlagValues,
-    combinations: Sequence[Combination],
-    sizes: dict[str, int],
-    arguments: Sequence[str],
-) -> RunStore:
-    output_dir = Path(values.output_dir)
-    cases = [each.to_json(sizes) for each in combinations]
-    try:
-        if not values.resume:
-            return new_run(output_dir, cases, shlex.join(["python", "-m", COMMAND, *arguments]))
-        store = newest_run(output_dir, cases)
-        expect(values, "resume", store, f"a run with the same flags under {output_dir}")
-        assert store is not None
-        store.hold()
-        return store
-    except HeldError as error:
-        raise BadFlagError(f"--resume: expected a run that nobody is at work on: {error}") from None
-    except OSError as error:
-        raise BadFlagError(
-            f"--output_dir: expected a directory that can be written, got {output_dir} ({error})"
-        ) from None
 
 
 def _run(

@@ -184,7 +184,7 @@ def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [
         (["--losses=cheap"], "--losses: expected a list of standard, chunked, got cheap"),
         (["--steps=0"], "--steps: expected a finite number > 0, got 0"),
-        (["--resume"], "--resume: expected a run with the same flags under"),
+        (["--resume"], "--resume: expected a run of the same cases under"),
         (["--framework=numpy"], "framework"),
         (["now"], "unexpected argument 'now'"),
     ],
