@@ -177,3 +177,16 @@ def shaped(logits: jax.Array, logit_scale: float = 1.0, logit_softcap: Any = Non
     """The formula of the contract."""
     logits = logit_scale * logits
     return logits if logit_softcap is None else logit_softcap * jnp.tanh(logits / logit_softcap)
+
+
+def batch(seed: int = 0, size: int = 8) -> tuple[jax.Array, jax.Array]:
+    """Tokens and labels, none of them ignored."""
+    drawn = np.random.default_rng(seed).integers(0, V, (2, size, 5), dtype=np.int32)
+    return jnp.asarray(drawn[0]), jnp.asarray(drawn[1])
+
+
+def assert_identical(result: Any, expected: Any) -> None:
+    assert jax.tree.structure(result) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
