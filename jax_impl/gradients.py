@@ -87,9 +87,12 @@ def add_token_block(
     block_sums = sums._replace(hidden=nothing)
     vocab_size = weight.shape[config.vocab_axis]
     found = fold_chunks(vocab_size, span_size, vocab_span, block_sums)
-    if sums.hidden is None or block.rows is None:
+    if sums.hidden is None or block.size == len(sums.hidden):
         return found
-    # Each token is in one block; those that are ignored have no row, and keep their 0.
+    # Each token is in one block.
+    if block.rows is None:
+        return found._replace(hidden=block.put(sums.hidden, found.hidden))
+    # Those that are ignored have no row, and keep their 0.
     return found._replace(hidden=sums.hidden.at[block.rows].set(found.hidden, mode="drop"))
 
 

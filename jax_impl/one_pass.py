@@ -63,6 +63,8 @@ def one_pass_forward(
     is_capped = config.objective.logit_softcap is not None
     by_chunks = is_widened(hidden) or bias is not None or smoothing or is_capped
     span_size = config.vocab_chunk if by_chunks else vocab_size
+    # A GPU's compiler splits long sums, and pads what does not divide: the whole weight.
+    sum_size = config.vocab_chunk if jax.default_backend() == "gpu" else span_size
 
     tokens = order_tokens(codes, config.token_chunk)
     shares = tokens.order(shares / scale)
@@ -104,7 +106,7 @@ def one_pass_forward(
             statistics.shift,
             coefficients,
             kept.take,
-            span_size,
+            sum_size,
         )
         return jax.tree.map(block.put, outputs, statistics), sums
 

@@ -4,6 +4,9 @@ With most labels ignored, as in a fine-tuning batch, the matmuls shrink with the
 tokens that count, under `jit` and with static shapes: their order and their number are
 values, the blocks have one size, and a smaller one for those that do not fill a block.
 Hidden is read through the order, block by block, and never copied as a whole.
+
+On a GPU a loop whose length is a value makes the host wait for each of its steps, so there
+every token is in a block, as it comes.
 """
 
 from __future__ import annotations
@@ -11,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int32, Shaped
 
-from jax_impl.chunks import bits
+from jax_impl.chunks import Chunk, bits, fold_chunks
 from jax_impl.labels import IGNORED
 from loss_spec import rest_block
 
@@ -26,7 +30,7 @@ class TokenBlock(NamedTuple):
     """Some tokens, and their place among all that are in order."""
 
     rows: Int32[Array, " T"] | None
-    """their place in the arguments, N where there is none; None where they are all tokens"""
+    """their place in the arguments, N where there is none; None where that is their place here"""
     start: Int32[Array, ""]
     size: int
 
@@ -35,10 +39,12 @@ class TokenBlock(NamedTuple):
 
         A logit gradient of 0 times a NaN would be a NaN in the gradient of the weight.
         """
-        if self.rows is not None:
+        if self.rows is None:
+            block = self.take(hidden)
+        else:
             taken = bits(hidden).at[self.rows].get(mode="clip")
-            hidden = lax.bitcast_convert_type(taken, hidden.dtype)
-        return jnp.where((codes == IGNORED)[:, None], 0, hidden)
+            block = lax.bitcast_convert_type(taken, hidden.dtype)
+        return jnp.where((codes == IGNORED)[:, None], 0, block)
 
     def take(self, ordered: Shaped[Array, "M ..."]) -> Shaped[Array, "T ..."]:
         return lax.dynamic_slice_in_dim(ordered, self.start, self.size)
@@ -50,12 +56,15 @@ class TokenBlock(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """The tokens of a call in order; M >= N is a multiple of the smallest block's size."""
+    """The tokens of a call in order; M >= N is a multiple of the smallest block's size.
+
+    Or as they come, with M = N: where they are one block, and on a GPU.
+    """
 
     codes: Int32[Array, " M"]
     """of the tokens that count, in order, then IGNORED"""
     rows: Int32[Array, " M"] | None
-    """their place in the arguments, then N; None where all tokens are one block"""
+    """their place in the arguments, then N; None where they are as they come"""
     places: Int32[Array, " N"] | None
     """the place of each token of the arguments in the order, M where it is ignored"""
     size: int
@@ -74,10 +83,16 @@ class Tokens(NamedTuple):
         return ordered.at[self.places].get(mode="fill", fill_value=0)
 
     def fold(self, body: Callable[[Carry, TokenBlock], Carry], carry: Carry) -> Carry:
-        """`carry = body(carry, block)` for every block in which a token counts."""
+        """`carry = body(carry, block)` for every block in which a token counts, or for all."""
         all_rows = self.rows
-        if all_rows is None:
+        if len(self.codes) == self.size:  # a single one, which may be empty
             return body(carry, TokenBlock(None, jnp.int32(0), self.size))
+        if all_rows is None:
+
+            def take_chunk(carry: Carry, chunk: Chunk) -> Carry:
+                return body(carry, TokenBlock(None, *chunk))
+
+            return fold_chunks(len(self.codes), self.size, take_chunk, carry)
 
         def fold_from(first: Array, length: Array, size: int, carry: Carry) -> Carry:
             def step(index: Int32[Array, ""], carry: Carry) -> Carry:
@@ -97,10 +112,10 @@ class Tokens(NamedTuple):
 
 
 def order_tokens(codes: Int32[Array, " N"], size: int) -> Tokens:
-    """The tokens in blocks of `size`, those that count first."""
+    """The tokens in blocks of `size`, those that count first where that saves time."""
     num_tokens = len(codes)
-    if num_tokens <= size:
-        return Tokens(codes, None, None, num_tokens)
+    if num_tokens <= size or jax.default_backend() == "gpu":
+        return Tokens(codes, None, None, min(num_tokens, size))
     rest = rest_block(size)
     length = -(-num_tokens // rest) * rest
     is_counted = codes != IGNORED

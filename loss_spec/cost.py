@@ -42,15 +42,19 @@ class Machine(NamedTuple):
 
 
 # "wide" fitted to `results/intel-2-cores/tune`, "narrow" (an AMD CPU that multiplies bfloat16)
-# to earlier runs. For a GPU a guess, until one has been measured.
+# to earlier runs. For a GPU nothing has been measured yet: these are the rates of an H100's data
+# sheet, float32 without TF32, and the bytes that the operations of a tile read and write.
 _CPU_CACHE = 12 * 2**20
 _MACHINES = {
     ("torch", "cpu", "wide"): Machine(18, 32, 2, 2, 5, 12, _CPU_CACHE),
     ("torch", "cpu", "narrow"): Machine(75, 16, 18, 43, 38, 26, _CPU_CACHE),
     ("jax", "cpu", "wide"): Machine(16, 16, 2, 2, 10, 12, _CPU_CACHE),
     ("jax", "cpu", "narrow"): Machine(35, 32, 11, 70, 20, 80, _CPU_CACHE),
+    ("torch", "gpu", "wide"): Machine(18, 128, 34, 50, 10, 10),
+    ("torch", "gpu", "narrow"): Machine(260, 128, 34, 50, 8, 12),
+    ("jax", "gpu", "wide"): Machine(18, 128, 14, 24, 12, 20),
+    ("jax", "gpu", "narrow"): Machine(260, 128, 13, 22, 12, 20),
 }
-_GPU = Machine(200, 256, 8, 8, 6, 10)
 
 # Of a logit that leaves the cache: written, and read again by the passes and the matmuls.
 _SPILLED_BYTES = 16
@@ -61,14 +65,15 @@ def cost(problem: Problem, tiling: Tiling, needs: Needs, backend: Backend) -> fl
     item = DTYPE_BYTES[problem.dtype]
     is_one_pass, is_narrow = tiling.strategy == "one_pass", item < 4
     width = "narrow" if is_narrow and not backend.widens else "wide"
-    machine = _MACHINES.get((backend.framework, backend.device, width), _GPU)
+    machine = _MACHINES[backend.framework, backend.device, width]
     n, v, d = max(problem.num_tokens, 1), problem.vocab_size, problem.hidden_dim
     t, c = min(tiling.token_chunk, n), min(tiling.vocab_chunk, v)
     blocks, chunks = -(-n // t), -(-v // c)
 
     arithmetic = flops(problem, tiling.strategy, needs) / machine.flops_per_byte
     arithmetic *= 1 + machine.half_classes / c
-    if backend.framework == "jax":
+    on_gpu, is_torch = backend.device == "gpu", backend.framework == "torch"
+    if not (is_torch or on_gpu):
         arithmetic *= -(-n // rest_block(t)) * rest_block(t) / n
     if is_one_pass:
         logits = machine.per_kept_logit
@@ -76,7 +81,7 @@ def cost(problem: Problem, tiling: Tiling, needs: Needs, backend: Backend) -> fl
         spilled = max(0.0, 1 - machine.cache_bytes / (t * c * max(item, 4)))
         logits = (1 + any(needs)) * (machine.per_logit + spilled * _SPILLED_BYTES)
     moved = (1 if is_one_pass else 2) * blocks * v * d * machine.per_weight
-    is_torch = backend.framework == "torch"
-    if (is_narrow and is_torch) or (not is_one_pass and (is_narrow or is_torch)):
+    adds_by_chunks = is_narrow if is_one_pass else is_narrow or is_torch
+    if on_gpu or (adds_by_chunks and (is_torch or not is_one_pass)):
         moved += any(needs) * chunks * n * d * machine.per_hidden
     return arithmetic + n * v * logits + moved

@@ -20,9 +20,9 @@ from loss_spec.workspace import Backend, Needs, Tiling, workspace_bytes
 EVERYTHING = Needs(hidden=True, weight=True, bias=True)
 
 # Without a budget the tiles may take this share of the float32 logits, or so many bytes,
-# which are few on any machine; beside what the smallest plan needs.
+# which are few on any such device; beside what the smallest plan needs.
 _SHARE_OF_LOGITS = 32
-_SMALL_BYTES = 20 * 2**20
+_SMALL_BYTES = {"cpu": 20 * 2**20, "gpu": 64 * 2**20}
 
 # What is as fast as the fastest to within this should not take more memory.
 _INDIFFERENT = 1.01
@@ -89,7 +89,7 @@ def make_plan(
         )
     limit = budget
     if limit is None:
-        limit = sizes[smallest] + _default_bytes(problem, strategies)
+        limit = sizes[smallest] + _default_bytes(problem, strategies, backend)
     costs = {
         tiling: cost(problem, tiling, needs, backend)
         for tiling, size in sizes.items()
@@ -120,12 +120,12 @@ def _strategies(options: LossOptions, needs: Needs) -> tuple[tuple[str, ...], st
     return ("two_pass", "one_pass"), f"the fastest within {budget}"
 
 
-def _default_bytes(problem: Problem, strategies: tuple[str, ...]) -> int:
+def _default_bytes(problem: Problem, strategies: tuple[str, ...], backend: Backend) -> int:
     wide = max(4, DTYPE_BYTES[problem.dtype])
     logits_bytes = wide * problem.num_tokens * problem.vocab_size
     if strategies == ("one_pass",):
         return logits_bytes  # its blocks are bounded by a share of the tokens
-    return max(_SMALL_BYTES, logits_bytes // _SHARE_OF_LOGITS)
+    return max(_SMALL_BYTES[backend.device], logits_bytes // _SHARE_OF_LOGITS)
 
 
 def _tilings(
@@ -135,12 +135,14 @@ def _tilings(
     tokens, classes = max(problem.num_tokens, 1), problem.vocab_size
     is_one_pass, is_torch = strategy == "one_pass", backend.framework == "torch"
     longest = max(-(-tokens // _SHARE_OF_TOKENS[strategy]), min(tokens, _SMALL_BLOCK))
-    if is_torch and not is_one_pass:
-        longest = tokens  # it leaves tokens out of any block
+    on_gpu = backend.device == "gpu"
+    if (is_torch or on_gpu) and not is_one_pass:
+        longest = tokens  # it leaves tokens out of any block, or out of none
     if is_one_pass:
         longest = max(1, min(longest, _MAX_TILE_NUMBERS // classes))
-    token_chunks = _sizes(options.token_chunk, tokens, longest, steps=(4, 5, 6))
-    # Powers of two alone, which divide most vocabularies: a rest is a program of its own.
+    # Powers of two alone where a rest is a program of its own: they divide most vocabularies.
+    steps = (4,) if on_gpu else (4, 5, 6)
+    token_chunks = _sizes(options.token_chunk, tokens, longest, steps=steps)
     vocab_chunks = _sizes(options.vocab_chunk, classes, classes, steps=(4,))
     if options.vocab_chunk is None and is_one_pass and is_torch and not _is_narrow(problem):
         vocab_chunks = [classes]  # it adds whole products to its sums: nothing to cut

@@ -2,7 +2,8 @@
 
 Workspace is what a step needs beyond its inputs and the gradients that it returns. PyTorch
 allocates what its loops name, so there the sum is nearly exact; XLA decides itself, and the
-sums for JAX are those that its buffer assignment showed for shapes of all kinds, on a CPU.
+sums for JAX are those that its buffer assignment showed for shapes of all kinds: that for a CPU,
+and that for an H100, which is to be had without one (tests/jax_impl/gpu_compiler).
 `python -m harness.tune` prints both, what was predicted and what was measured.
 """
 
@@ -47,7 +48,10 @@ def workspace_bytes(
 ) -> int:
     """An upper bound of the workspace of loss and gradients; of the loss alone where nothing
     is needed."""
-    of = _torch_bytes if backend.framework == "torch" else _jax_bytes
+    if backend.framework == "torch":
+        of = _torch_bytes
+    else:
+        of = _jax_bytes if backend.device == "cpu" else _jax_gpu_bytes
     sizes = _sizes(problem, tiling)
     small = _FIXED + _PER_TOKEN * problem.num_tokens + (1 + needs.bias) * sizes.wide * sizes.v
     return small + of(sizes, tiling, needs, backend, has_softcap)
@@ -124,16 +128,55 @@ def _torch_bytes(
         total += s.item * (s.tc + on_cpu * max(s.td, s.cd))
     if backend.casts:
         total += s.wide * s.td + 2 * s.item * s.cd
+    # Products in pieces, which round the sums; on a CPU also what else is moved or added.
+    summed = max(needs.hidden * s.nd, needs.weight * (s.vd if is_one_pass else s.cd))
+    rounded = piece if on_cpu else is_narrow * min(piece, summed)
     if not is_narrow:
-        return total + s.wide * piece
+        return total + s.wide * rounded
     if is_one_pass:
         sums = s.wide * (needs.hidden * s.nd + needs.weight * s.vd)
         gradients = s.item * (needs.hidden * s.nd + needs.weight * s.vd)
         # What is widened in pieces before the backward: hidden, and on a CPU narrow products.
         widened = max(s.nd, s.tc, s.cd) if on_cpu and not backend.widens else s.nd
         # Rounded in the backward, when the tile is gone.
-        return max(total + s.wide * min(piece, widened) + sums - gradients, sums + s.wide * piece)
-    return total + s.wide * (needs.hidden * s.nd + needs.weight * s.cd + piece)
+        before = total + s.wide * on_cpu * min(piece, widened) + sums - gradients
+        return max(before, sums + s.wide * rounded)
+    return total + s.wide * (needs.hidden * s.nd + needs.weight * s.cd + rounded)
+
+
+# XLA's GPU compiler gives the parts of a long sum to cores that a small product leaves idle: so
+# many numbers of partial sums, of so many terms each. What does not divide it pads.
+_PARTIAL_NUMBERS = 5 * 2**20
+_PARTIAL_TERMS = 128
+_PARTIAL_ALIGNMENT = 64
+
+
+def _jax_gpu_bytes(
+    s: _Sizes, tiling: Tiling, needs: Needs, backend: Backend, has_softcap: bool
+) -> int:
+    is_narrow, is_one_pass = s.item < s.wide, tiling.strategy == "one_pass"
+
+    def product(numbers: int, terms: int) -> int:
+        parts = max(1, terms // _PARTIAL_TERMS)
+        return s.wide * max(numbers, min(_PARTIAL_NUMBERS, parts * numbers))
+
+    cd = s.cd if s.c < s.v else 0  # the whole weight needs no slice
+    total = s.item * (s.td + s.tc + cd)
+    total += max(needs.hidden * product(s.td, s.c), needs.weight * s.wide * cd)
+    if s.c % _PARTIAL_ALIGNMENT:
+        total += s.item * s.cd
+    if s.tail_columns % _PARTIAL_ALIGNMENT:
+        total += 2 * s.item * s.tail_columns * s.d
+    if is_one_pass:
+        total += s.wide * (s.tv + needs.hidden * s.td)
+        if is_narrow:
+            return total + s.wide * (needs.hidden * s.nd + needs.weight * s.vd)
+        return total + s.item * cd
+    total += product(s.tc, s.d)
+    if is_narrow:
+        carried = 0 if s.is_one_block else needs.weight * cd
+        return total + s.wide * (needs.hidden * s.nd + carried)
+    return total + s.wide * needs.hidden * s.td
 
 
 # XLA's CPU compiler needs a copy for a 16-bit gradient: of a part, one of so many.

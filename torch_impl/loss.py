@@ -79,8 +79,8 @@ def linear_cross_entropy(
         bound the memory and never change the result beyond rounding.
     - `memory_budget`: bytes of workspace, beyond inputs and gradients, that the call may
         use, for contiguous inputs. None: what the smallest tiles need, and for larger ones
-        a 32nd of the float32 logits, or 20 MiB if that is more; where one_pass is asked
-        for, a tile of up to a quarter of the tokens.
+        a 32nd of the float32 logits, or 20 MiB (on a GPU 64) if that is more; where
+        one_pass is asked for, a tile of up to a quarter of the tokens.
     - `return_aux`: also return a `LossAux`: logsumexp, log-probability of the label and
         prediction of each token, and the number of tokens that count.
 

@@ -1,0 +1,73 @@
+"""What the loss does on a GPU, done on a CPU: every token in a block as it comes, no widening."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from harness.conformance.problem import make_problem
+from jax_impl.labels import IGNORED
+from jax_impl.tokens import order_tokens
+from tests.conformance.evaluation import CHUNKED, Framework, assert_fair, evaluate
+
+EVERYTHING = {
+    "logit_softcap": 2.0, "logit_scale": -0.5, "label_smoothing": 0.1, "z_loss": 1e-3,
+    "has_class_weight": True, "has_token_weight": True,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The loss asks what it is traced for; what was traced for the CPU is forgotten."""
+    jax.clear_caches()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    yield
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "strategy", "token_chunk", "ignored_fraction"),
+    [
+        ("float32", "two_pass", 4, 0.4),
+        ("float32", "one_pass", 7, 0.4),
+        ("bfloat16", "two_pass", 7, 0.4),
+        ("bfloat16", "one_pass", 4, 0.4),
+        ("float32", "two_pass", 15, 0.4),  # a single block
+        ("bfloat16", "two_pass", 4, 1.0),
+    ],
+)
+def test_right(dtype, strategy, token_chunk, ignored_fraction):
+    problem = make_problem(dtype=dtype, ignored_fraction=ignored_fraction, **EVERYTHING)
+    assert_fair(Framework("jax"), problem, strategy=strategy, token_chunk=token_chunk)
+
+
+@pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
+def test_what_ignored_tokens_hold_is_never_read(strategy):
+    problem = make_problem()
+    hidden = problem.hidden.copy()
+    hidden[problem.labels == -100] = np.nan
+    options = {"strategy": strategy, "token_chunk": 4}
+    clean, other = (
+        evaluate(Framework("jax"), CHUNKED, each, **options)
+        for each in (problem, problem.but(hidden=hidden))
+    )
+    np.testing.assert_array_equal(clean.loss, other.loss)
+    np.testing.assert_array_equal(clean.grad_hidden, other.grad_hidden)
+    np.testing.assert_array_equal(clean.grad_weight, other.grad_weight)
+
+
+@pytest.mark.parametrize(("num_tokens", "size"), [(10, 3), (12, 4), (5, 8), (1, 1), (0, 4)])
+def test_each_token_is_in_one_block_in_its_place(num_tokens, size):
+    codes = jnp.where(jnp.arange(num_tokens) % 3 == 0, IGNORED, 1)
+    tokens = order_tokens(codes, size)
+    values = jnp.arange(1.0, num_tokens + 1)
+
+    def body(seen, block):
+        return block.put(seen, block.take(seen) + block.take(tokens.order(values)))
+
+    found = tokens.restore(tokens.fold(body, jnp.zeros(num_tokens)))
+    np.testing.assert_array_equal(found, values)
