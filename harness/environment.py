@@ -37,6 +37,16 @@ def has_nvidia_gpu() -> bool:
     return bool(_output(["nvidia-smi", "-L"]))
 
 
+def describe_gpu() -> str | None:
+    """Name, memory in use and in all, and driver of the first GPU, None without one."""
+    asked = "name,memory.used,memory.total,driver_version"
+    answer = _output(["nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader"])
+    if not answer:
+        return None
+    name, used, total, driver = answer.splitlines()[0].split(", ")
+    return f"{name}, {used} of {total} in use, driver {driver}"
+
+
 def gpu_memory_bytes() -> int | None:
     """All memory of the first GPU, None without one."""
     answer = _output(["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"])

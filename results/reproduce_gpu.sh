@@ -1,0 +1,227 @@
+#!/usr/bin/env bash
+# Measures on one NVIDIA GPU what this project says of GPUs, and draws the report.
+#
+#   results/reproduce_gpu.sh                      every part that has not ended yet
+#   results/reproduce_gpu.sh --minutes=9          for so long: call it again to go on
+#   results/reproduce_gpu.sh gemma2_2b tune_jax   those parts
+#   results/reproduce_gpu.sh --list               the parts, and which have ended
+#   results/reproduce_gpu.sh --rehearse           all of it on the CPU, with tiny shapes
+#
+# It needs the dependencies (BUILD.md) and nothing else; other people's losses join in where
+# they are installed. PYTHON names the interpreter: that of .venv, else python3.
+#
+# A part leaves a folder of its own in results/<name of the GPU>, or in --output_dir. One that
+# was stopped goes on where it was. One that has ended is not done again unless its folder is
+# removed. No part runs longer than nine minutes: what is left of it then is for the next call,
+# so that short slots on a shared machine are enough.
+#
+# Exit status: 0 when every part has ended well; 1 when one has a failed test, a mismatch or an
+# error; 2 for unusable arguments; 75 when there is more to do.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+LONGEST_S=540 # of a part
+LEAST_S=20    # that are worth starting a part for
+MORE_TO_DO=75
+
+# ---- the parts: a name, how it is run, and what -----------------------------------------------
+# What is right comes before what is fast.
+
+PARTS=(
+  "check       check"
+  "tests_gpu   pytest  tests/gpu"
+  "tests_both  pytest  tests/conformance"
+  "tests_torch pytest  tests/torch_impl"
+  "tests_jax   pytest  tests/jax_impl"
+  "conformance conform"
+  "gemma2_2b     sweep --preset=gemma2_2b --variants=all"
+  "llama3_8b     sweep --preset=llama3_8b --variants=all"
+  "long_batch    sweep --preset=llama3_8b --seq_len=8192 --hidden_dim=2560 --variants=all"
+  "seed_bfloat16 sweep --preset=seed --dtype=bfloat16 --variants=all"
+  "seed_float32  sweep --preset=seed --dtype=float32 --variants=all"
+  "tune_torch    tune  --framework=torch --preset=gemma2_2b"
+  "tune_jax      tune  --framework=jax --preset=gemma2_2b"
+  "tune_long     tune  --framework=jax --preset=llama3_8b --seq_len=8192 --hidden_dim=2560"
+  "whole_device  break --preset=seed --dtype=bfloat16 --variants=standard,chunked,compiled"
+  "within_16gib  break --preset=seed --dtype=bfloat16 --variants=standard,chunked,compiled --memory_limit_gib=16"
+  "anatomy       apart --preset=gemma2_2b"
+)
+TILES=(--token_chunks=1024,2048,4096,8192,32768 --vocab_chunks=2048,4096,8192,16384
+  --memory_budgets_mib=150,300,600,1200,2048)
+
+# The same on a CPU, in seconds: what stands last counts.
+TINY=(--batch_size=2 --seq_len=32 --hidden_dim=16 --repeats=2)
+FEW=(--variants=floor,standard,chunked --vocab_sizes=96)
+
+# ---- arguments --------------------------------------------------------------------------------
+
+fail() {
+  echo "reproduce_gpu.sh: $*" >&2
+  exit 2
+}
+
+minutes=1000000 rehearse='' list='' output_dir='' asked=()
+for argument in "$@"; do
+  case $argument in
+    --minutes=*) minutes=${argument#*=} ;;
+    --output_dir=*) output_dir=${argument#*=} ;;
+    --rehearse) rehearse=yes ;;
+    --list) list=yes ;;
+    -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$0" && exit 0 ;;
+    -*) fail "$argument: no such flag; --help shows all" ;;
+    *) asked+=("$argument") ;;
+  esac
+done
+[[ $minutes =~ ^[1-9][0-9]*$ ]] || fail "--minutes: expected an integer > 0, got $minutes"
+
+names() { printf '%s\n' "${PARTS[@]%% *}"; }
+for name in "${asked[@]}"; do
+  names | grep -qx -- "$name" || fail "expected parts among $(names | paste -sd ' '), got $name"
+done
+
+python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
+device=gpu
+if [ "$rehearse" ]; then
+  device=cpu
+  output_dir=${output_dir:-results/rehearsal}
+elif [ -z "$output_dir" ]; then
+  gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1) || true
+  [ "$gpu" ] || fail "nvidia-smi lists no GPU; --rehearse does without"
+  output_dir=results/$(tr -cs '[:alnum:]\n' - <<<"$gpu" | tr '[:upper:]' '[:lower:]')
+fi
+statuses=$output_dir/parts.txt
+
+status_of() { # of a part that has ended: what it exited with
+  if [ -d "$output_dir/$1" ]; then
+    awk -v name="$1" '$1 == name { status = $2 } END { print status }' "$statuses"
+  fi
+}
+
+if [ "$list" ]; then
+  for name in $(names); do
+    printf '%-14s %s\n' "$name" "$(status_of "$name" | sed 's/^0$/ended/;s/^[1-9].*/failed/')"
+  done
+  exit 0
+fi
+
+# ---- how a part is run ------------------------------------------------------------------------
+# Each of these writes into the folder $work; $limit_s is what it may take.
+
+within() { timeout --foreground --signal=INT --kill-after=60 "$limit_s" "$@"; }
+
+# An unfinished run in $work, if there is one, goes on.
+measure() {
+  local resume=()
+  if compgen -G "$work/*/run.json" >/dev/null; then resume=(--resume); fi
+  within "$python" -m "$@" --device="$device" --output_dir="$work" "${resume[@]}"
+}
+
+run_check() {
+  mkdir -p "$work/run"
+  within "$python" -m harness.check --device="$device" | tee "$work/run/check.txt"
+}
+
+run_pytest() {
+  mkdir -p "$work/run"
+  local how=(-n 8 --dist worksteal)
+  # Most of them take minutes on a CPU, where CI runs them anyhow.
+  if [ "$rehearse" ]; then how=(--collect-only) && [ "$1" != tests/gpu ] || how=(); fi
+  within "$python" -m pytest "$1" --device="$device" --junitxml="$work/run/junit.xml" \
+    --durations=0 -rs "${how[@]}" | tee "$work/run/output.txt" | tail -n 40
+}
+
+run_conform() {
+  local few=()
+  if [ "$rehearse" ]; then few=(--framework=torch --variants=chunked); fi
+  within "$python" -m harness.conformance --device="$device" --output_dir="$work" "${few[@]}"
+}
+
+run_sweep() {
+  local tiny=()
+  if [ "$rehearse" ]; then
+    tiny=("${TINY[@]}" "${FEW[@]}")
+    # Once with every loss that there is; of other people's some are wrong in bfloat16.
+    if [ "$name" = gemma2_2b ]; then tiny+=(--variants=all --dtype=float32); fi
+  fi
+  measure harness.run "$@" "${tiny[@]}"
+}
+
+run_tune() {
+  local tiny=()
+  if [ "$rehearse" ]; then
+    tiny=("${TINY[@]}" --vocab_size=96 --strategies=two_pass --token_chunks=16
+      --vocab_chunks=16 --memory_budgets_mib=2)
+  fi
+  measure harness.tune "$@" "${TILES[@]}" "${tiny[@]}"
+}
+
+run_break() {
+  local tiny=()
+  if [ "$rehearse" ]; then
+    tiny=(--batch_size=2 --seq_len=64 --hidden_dim=16 --vocab_sizes=8192 --variants=standard
+      --memory_limit_gib=0.02)
+  fi
+  measure harness.run --mode=breaking_point "$@" "${tiny[@]}"
+}
+
+run_apart() {
+  local tiny=()
+  if [ "$rehearse" ]; then tiny=(--batch_size=2 --seq_len=32 --hidden_dim=16 --vocab_sizes=96); fi
+  measure harness.run --mode=anatomy "$@" "${tiny[@]}"
+}
+
+# Runs a part, and puts its folder in its place when it has ended.
+run_part() {
+  local name=$1 kind=$2 work=$output_dir/unfinished/$1 status=0 start_s=$SECONDS
+  shift 2
+  limit_s=$((deadline_s - SECONDS))
+  limit_s=$((limit_s < LONGEST_S ? limit_s : LONGEST_S))
+  if [ $limit_s -lt $LEAST_S ]; then return $MORE_TO_DO; fi
+  printf '\n==== %s\n' "$name"
+  "run_$kind" "$@" || status=$?
+  case $status in
+    124 | 130 | 137) return $MORE_TO_DO ;; # the time was up, or somebody stopped it
+  esac
+  local run=("$work"/*/)
+  # Flags that cannot be used leave no folder, and what was missing may be there next time.
+  if [ ! -d "${run[0]}" ] || [ "$kind $status" = "check 1" ]; then return "$status"; fi
+  rm -f "${run[0]}lock"
+  mv "${run[0]}" "$output_dir/$name"
+  rm -rf "$work"
+  echo "$name $status $((SECONDS - start_s))" >>"$statuses"
+  return "$status"
+}
+
+# ---- all of them ------------------------------------------------------------------------------
+
+mkdir -p "$output_dir"
+deadline_s=$((SECONDS + minutes * 60))
+result=0
+for part in "${PARTS[@]}"; do
+  read -r name kind flags <<<"$part"
+  if [ ${#asked[@]} != 0 ] && ! printf '%s\n' "${asked[@]}" | grep -qx "$name"; then continue; fi
+  status=$(status_of "$name")
+  if [ -z "$status" ]; then
+    status=0
+    # shellcheck disable=SC2086  # flags are words without spaces
+    run_part "$name" "$kind" $flags || status=$?
+  fi
+  if [ "$status" = $MORE_TO_DO ]; then
+    echo "reproduce_gpu.sh: $name is not done; call it again to go on" && exit $MORE_TO_DO
+  fi
+  if [ "$status" != 0 ]; then
+    result=1
+    echo "reproduce_gpu.sh: $name ended with status $status" >&2
+    # Without its dependencies there is nothing to measure.
+    if [ "$name" = check ]; then exit 1; fi
+  fi
+done
+
+sweeps=()
+for name in gemma2_2b llama3_8b long_batch seed_bfloat16 seed_float32 whole_device within_16gib; do
+  if [ -d "$output_dir/$name" ]; then sweeps+=("$output_dir/$name"); fi
+done
+if [ ${#sweeps[@]} -gt 1 ]; then
+  "$python" -m harness.report "${sweeps[@]}" --output_dir="$output_dir/report"
+fi
+exit $result
