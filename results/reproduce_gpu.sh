@@ -39,15 +39,14 @@ PARTS=(
   "long_batch    sweep --preset=llama3_8b --seq_len=8192 --hidden_dim=2560 --variants=all"
   "seed_bfloat16 sweep --preset=seed --dtype=bfloat16 --variants=all"
   "seed_float32  sweep --preset=seed --dtype=float32 --variants=all"
-  "tune_torch    tune  --framework=torch --preset=gemma2_2b"
-  "tune_jax      tune  --framework=jax --preset=gemma2_2b"
-  "tune_long     tune  --framework=jax --preset=llama3_8b --seq_len=8192 --hidden_dim=2560"
+  "tune_torch    tune  --framework=torch --preset=gemma2_2b --memory_budgets_mib=150,300,600,1200,4800"
+  "tune_jax      tune  --framework=jax --preset=gemma2_2b --memory_budgets_mib=150,300,600,1200,4800"
+  "tune_long     tune  --framework=jax --preset=llama3_8b --seq_len=8192 --hidden_dim=2560 --memory_budgets_mib=400,1024,2048"
   "whole_device  break --preset=seed --dtype=bfloat16 --variants=standard,chunked,compiled"
   "within_16gib  break --preset=seed --dtype=bfloat16 --variants=standard,chunked,compiled --memory_limit_gib=16"
   "anatomy       apart --preset=gemma2_2b"
 )
-TILES=(--token_chunks=1024,2048,4096,8192,32768 --vocab_chunks=2048,4096,8192,16384
-  --memory_budgets_mib=150,300,600,1200,2048)
+TILES=(--token_chunks=2048,4096,8192 --vocab_chunks=2048,4096,8192,16384)
 
 # The same on a CPU, in seconds: what stands last counts.
 TINY=(--batch_size=2 --seq_len=32 --hidden_dim=16 --repeats=2)

@@ -6,6 +6,7 @@ to. `results/reproduce_gpu.sh --rehearse`, which CI runs, has the commands thems
 
 from __future__ import annotations
 
+import importlib
 import os
 import shlex
 import shutil
@@ -91,6 +92,21 @@ def test_a_rehearsal_leaves_the_gpu_alone_and_nothing_else_does(run, tmp_path):
     assert len(measured) == 3
     assert all("--device=gpu" in line and "--vocab_size" not in line for line in measured)
     assert "harness.report" in report
+
+
+def test_every_command_is_one_that_its_module_takes(run, tmp_path, monkeypatch, capsys):
+    """On a GPU: a budget that no plan keeps, or a flag that is gone, would cost a slot."""
+    run()
+    for line in calls(tmp_path):
+        _, name, *arguments = line.split()
+        if name == "pytest":
+            assert (ROOT / arguments[0]).is_dir()
+        elif name in ("harness.run", "harness.tune"):
+            module = importlib.import_module(name)
+            monkeypatch.setattr(module, "show_dry_run", lambda *_: 0)
+            assert module.main([*arguments, "--dry_run"]) == 0, capsys.readouterr().err
+    names = [line.split()[1] for line in calls(tmp_path)]
+    assert {"pytest", "harness.check", "harness.conformance", "harness.report"} <= set(names)
 
 
 def test_only_the_parts_that_are_asked_for(run, tmp_path):
