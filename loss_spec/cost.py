@@ -42,8 +42,9 @@ class Machine(NamedTuple):
 
 
 # "wide" fitted to `results/intel-2-cores/tune`, "narrow" (an AMD CPU that multiplies bfloat16)
-# to earlier runs. For a GPU nothing has been measured yet: these are the rates of an H100's data
-# sheet, float32 without TF32, and the bytes that the operations of a tile read and write.
+# to earlier runs. On a GPU nothing has been timed yet: these are the rates of an H100's data sheet,
+# float32 without TF32, and the bytes that go by in the program that XLA makes for one, and in
+# PyTorch's operators.
 _CPU_CACHE = 12 * 2**20
 _MACHINES = {
     ("torch", "cpu", "wide"): Machine(18, 32, 2, 2, 5, 12, _CPU_CACHE),
@@ -52,9 +53,12 @@ _MACHINES = {
     ("jax", "cpu", "narrow"): Machine(35, 32, 11, 70, 20, 80, _CPU_CACHE),
     ("torch", "gpu", "wide"): Machine(18, 128, 34, 50, 10, 10),
     ("torch", "gpu", "narrow"): Machine(260, 128, 34, 50, 8, 12),
-    ("jax", "gpu", "wide"): Machine(18, 128, 14, 24, 12, 20),
-    ("jax", "gpu", "narrow"): Machine(260, 128, 13, 22, 12, 20),
+    ("jax", "gpu", "wide"): Machine(18, 128, 15, 26, 14, 22),
+    ("jax", "gpu", "narrow"): Machine(260, 128, 14, 24, 11, 18),
 }
+
+# On a GPU: blocks of a sum of hidden's size are read and written again in every chunk.
+_PER_HIDDEN_OF_BLOCKS = 12
 
 # Of a logit that leaves the cache: written, and read again by the passes and the matmuls.
 _SPILLED_BYTES = 16
@@ -80,8 +84,10 @@ def cost(problem: Problem, tiling: Tiling, needs: Needs, backend: Backend) -> fl
     else:
         spilled = max(0.0, 1 - machine.cache_bytes / (t * c * max(item, 4)))
         logits = (1 + any(needs)) * (machine.per_logit + spilled * _SPILLED_BYTES)
-    moved = (1 if is_one_pass else 2) * blocks * v * d * machine.per_weight
+    moved = (1 if is_one_pass and not on_gpu else 2) * blocks * v * d * machine.per_weight
     adds_by_chunks = is_narrow if is_one_pass else is_narrow or is_torch
     if on_gpu or (adds_by_chunks and (is_torch or not is_one_pass)):
         moved += any(needs) * chunks * n * d * machine.per_hidden
+    if on_gpu and blocks > 1 and not is_one_pass:
+        moved += any(needs) * chunks * n * d * _PER_HIDDEN_OF_BLOCKS
     return arithmetic + n * v * logits + moved
