@@ -8,6 +8,7 @@ rounds, which says how large an error is fair (`fair_error`).
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import ml_dtypes  # NumPy's own finfo does not know bfloat16
@@ -19,6 +20,7 @@ from loss_spec.loss_aux import LossAux
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _BLOCK_BYTES = 2**28
+_ERROR_BLOCK_NUMBERS = 2**17
 
 _FLOOR_ULPS = 4
 
@@ -154,19 +156,23 @@ def _log_softmax(logits: Array) -> tuple[Array, Array]:
     return shifted - log_total, (maximum + log_total)[:, 0]
 
 
-def relative_error(value: Array, reference: Array, *, block_rows: int = 4096) -> float:
+def relative_error(value: Array, reference: Array, *, block_rows: int | None = None) -> float:
     """||value - reference||_2 / ||reference||_2 in float64; NaN where either has one.
 
-    Walks rows in blocks: a gradient and its float64 copy need not fit twice. Where
-    the reference is zero everywhere the error is absolute.
+    Walks rows in blocks: a gradient and its float64 copy need not fit twice, and what stays
+    in the cache is done in a quarter of the time. Where the reference is zero everywhere the
+    error is absolute.
     """
     value, reference = np.atleast_1d(value), np.atleast_1d(reference)
     if value.shape != reference.shape:
         raise ValueError(f"value: expected shape {reference.shape}, got {value.shape}")
+    if block_rows is None:
+        row_size = max(1, math.prod(reference.shape[1:]))
+        block_rows = max(1, _ERROR_BLOCK_NUMBERS // row_size)
     difference = norm = 0.0
     for start in range(0, len(reference), block_rows):
         a = value[start : start + block_rows].astype(np.float64)
-        b = reference[start : start + block_rows].astype(np.float64)
+        b = reference[start : start + block_rows].astype(np.float64, copy=False)
         difference += float(np.sum((a - b) ** 2))
         norm += float(np.sum(b**2))
     return float(np.sqrt(difference / norm) if norm > 0 else np.sqrt(difference))

@@ -3,7 +3,7 @@
 Workspace is what a step needs beyond its inputs and the gradients that it returns. PyTorch
 allocates what its loops name, so there the sum is nearly exact; XLA decides itself, and the
 sums for JAX are those that its buffer assignment showed for shapes of all kinds: that for a CPU,
-and that for an H100, which is to be had without one (tests/jax_impl/gpu_compiler).
+and that for an H100, which is to be had without one (`python -m harness.gpu_compiler`).
 `python -m harness.tune` prints both, what was predicted and what was measured.
 """
 
@@ -66,6 +66,9 @@ _FIXED = 2**16
 SLAB_NUMBERS = 2**20
 PIECE_NUMBERS = {"cpu": 2**18, "gpu": 2**22}
 
+# Statistics of a token in float64, for which on a CPU the room of a piece is enough.
+_MORE_PER_TOKEN = 4
+
 
 class _Sizes(NamedTuple):
     """Numbers in what may have to be held; T tokens by C classes is a tile."""
@@ -74,6 +77,7 @@ class _Sizes(NamedTuple):
     """bytes of an input's number"""
     wide: int
     """bytes of a sum's number"""
+    n: int
     nd: int
     vd: int
     tv: int
@@ -96,6 +100,7 @@ def _sizes(problem: Problem, tiling: Tiling) -> _Sizes:
     return _Sizes(
         item=item,
         wide=max(item, 4),
+        n=n,
         nd=n * d,
         vd=v * d,
         tv=t * v,
@@ -128,20 +133,22 @@ def _torch_bytes(
         total += s.item * (s.tc + on_cpu * max(s.td, s.cd))
     if backend.casts:
         total += s.wide * s.td + 2 * s.item * s.cd
-    # Products in pieces, which round the sums; on a CPU also what else is moved or added.
-    summed = max(needs.hidden * s.nd, needs.weight * (s.vd if is_one_pass else s.cd))
-    rounded = piece if on_cpu else is_narrow * min(piece, summed)
+    sums = needs.hidden * s.nd, needs.weight * (s.vd if is_one_pass else s.cd), needs.bias * s.v
+    if on_cpu:
+        rounded = piece  # and what else goes in pieces: added, or moved to its place
+    else:
+        rounded = is_narrow * min(piece, max(sums))
+        total += s.wide * _MORE_PER_TOKEN * s.n
     if not is_narrow:
         return total + s.wide * rounded
     if is_one_pass:
-        sums = s.wide * (needs.hidden * s.nd + needs.weight * s.vd)
-        gradients = s.item * (needs.hidden * s.nd + needs.weight * s.vd)
-        # What is widened in pieces before the backward: hidden, and on a CPU narrow products.
-        widened = max(s.nd, s.tc, s.cd) if on_cpu and not backend.widens else s.nd
+        kept = sums[0] + sums[1]
+        # What is widened in pieces before the backward: hidden, and narrow products.
+        widened = on_cpu * min(piece, s.nd if backend.widens else max(s.nd, s.tc, s.cd))
         # Rounded in the backward, when the tile is gone.
-        before = total + s.wide * on_cpu * min(piece, widened) + sums - gradients
-        return max(before, sums + s.wide * rounded)
-    return total + s.wide * (needs.hidden * s.nd + needs.weight * s.cd + rounded)
+        before = total + s.wide * widened + (s.wide - s.item) * kept
+        return max(before, s.wide * (kept + rounded))
+    return total + s.wide * (sums[0] + sums[1] + rounded)
 
 
 # XLA's GPU compiler gives the parts of a long sum to cores that a small product leaves idle: so
