@@ -9,9 +9,13 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import jax
+import jaxlib
 from jax.experimental import topologies
 
 PLUGINS = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
@@ -52,12 +56,24 @@ _VIEWS = ("parameter", "get-tuple-element", "tuple", "bitcast", "while", "consta
 
 
 def is_here() -> bool:
-    """Whether the compiler is installed."""
+    """Whether the compiler is installed: `.ci/gpu_compiler` does that."""
     return any(_is_installed(plugin) for plugin in PLUGINS)
 
 
+@contextmanager
+def traced_for_a_gpu() -> Iterator[None]:
+    """Our losses ask JAX what they are traced for; what was traced for the CPU is forgotten."""
+    jax.clear_caches()
+    with mock.patch.object(jax, "default_backend", return_value="gpu"):
+        yield
+    jax.clear_caches()
+
+
 def compile_for_h100(function: Any, *arrays: Any) -> Any:
-    """The compiled program; arrays are `jax.ShapeDtypeStruct`s, or trees of them."""
+    """The compiled program; arrays are `jax.ShapeDtypeStruct`s, or trees of them.
+
+    Inside `traced_for_a_gpu`.
+    """
     sharding = jax.sharding.SingleDeviceSharding(_topology().devices[0])
     there = jax.tree.map(
         lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding), arrays
@@ -91,3 +107,26 @@ def _is_installed(plugin: str) -> bool:
         return importlib.util.find_spec(plugin) is not None
     except ModuleNotFoundError:  # there are no plugins at all
         return False
+
+
+def assigned_bytes(target: Any, shape: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Workspace and gradients of loss and gradients of a target at a `harness.cases.Shape`."""
+    tokens = shape.batch_size, shape.seq_len
+
+    def step(hidden: Any, weight: Any, labels: Any) -> Any:
+        loss = functools.partial(target, labels=labels, **options)
+        return jax.value_and_grad(loss, argnums=(0, 1))(hidden, weight)
+
+    compiled = compile_for_h100(
+        step,
+        jax.ShapeDtypeStruct((*tokens, shape.hidden_dim), shape.dtype),
+        jax.ShapeDtypeStruct((shape.vocab_size, shape.hidden_dim), shape.dtype),
+        jax.ShapeDtypeStruct(tokens, "int32"),
+    )
+    sizes = compiled.memory_analysis()
+    made = sizes.temp_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    return {
+        "workspace_bytes": made - shape.gradients_bytes,
+        "gradients_bytes": shape.gradients_bytes,
+        "compiler": {"jax": jax.__version__, "jaxlib": jaxlib.__version__},
+    }

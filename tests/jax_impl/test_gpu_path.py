@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from harness.conformance.problem import make_problem
+from harness.gpu_compiler.h100 import traced_for_a_gpu
 from jax_impl.labels import IGNORED
 from jax_impl.tokens import order_tokens
 from tests.conformance.evaluation import CHUNKED, Framework, assert_fair, evaluate
@@ -21,12 +21,9 @@ EVERYTHING = {
 
 
 @pytest.fixture(autouse=True)
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The loss asks what it is traced for; what was traced for the CPU is forgotten."""
-    jax.clear_caches()
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    yield
-    jax.clear_caches()
+def gpu() -> Iterator[None]:
+    with traced_for_a_gpu():
+        yield
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,13 @@ from collections.abc import Iterator
 import jax
 import pytest
 
+from harness.gpu_compiler.h100 import (
+    buffers,
+    compile_for_h100,
+    is_here,
+    traced_for_a_gpu,
+)
 from jax_impl import linear_cross_entropy, plan
-from tests.jax_impl.gpu_compiler.h100 import buffers, compile_for_h100, is_here
 from tests.jax_impl.programs import abstract_arrays, temporary_bytes
 
 pytestmark = pytest.mark.skipif(
@@ -43,12 +48,9 @@ every_strategy = pytest.mark.parametrize("strategy", ["auto", "two_pass", "one_p
 
 
 @pytest.fixture(autouse=True)
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The loss asks what it is traced for; what was traced for the CPU is forgotten."""
-    jax.clear_caches()
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    yield
-    jax.clear_caches()
+def gpu() -> Iterator[None]:
+    with traced_for_a_gpu():
+        yield
 
 
 def compile_step(shape, dtype, *, needs=("hidden", "weight"), vocab_axis=0, **options):
