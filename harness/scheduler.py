@@ -132,11 +132,14 @@ def _judge(
     return record.ERROR, error
 
 
-def run_reference(shape: Shape, directory: Path, timeout_s: float) -> None:
-    """Writes the reference of a shape; raises `RuntimeError` with its last words if it cannot."""
+def run_reference(shape: Shape, device: str, directory: Path, timeout_s: float) -> None:
+    """Writes the reference of a shape; raises `RuntimeError` with its last words if it cannot.
+
+    In a process that has left the `device` of the cases when they run.
+    """
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "harness.reference", str(directory)],
+            [sys.executable, "-m", "harness.reference", str(directory), device],
             input=json.dumps(dataclasses.asdict(shape)),
             capture_output=True,
             text=True,

@@ -131,7 +131,8 @@ def _reference(case: Case, references: dict[Shape, Path | str], scratch: str) ->
         references.clear()
         try:
             directory = Path(mkdtemp(dir=scratch))
-            run_reference(case.shape, directory, case.measurement.timeout_s)
+            measurement = case.measurement
+            run_reference(case.shape, measurement.device, directory, measurement.timeout_s)
             references[case.shape] = directory
         except (RuntimeError, OSError) as error:
             references[case.shape] = str(error)

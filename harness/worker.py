@@ -46,7 +46,7 @@ def run_case(case: Case, reference: Path | None, trace: Path, send: Send) -> Non
         backend = _load_backend(case.framework)
         is_out_of_memory = backend.is_out_of_memory
         limit_bytes = _prepare(case, backend, send)
-        workload = backend.build(case, inputs_of(case.shape), case.measurement.device)
+        workload = backend.build(case, inputs_of(case.shape, reference), case.measurement.device)
         parts |= workload.parts
         if workload.plan is not None:
             send("plan", workload.plan)

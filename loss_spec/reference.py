@@ -24,6 +24,9 @@ _ERROR_BLOCK_NUMBERS = 2**17
 
 _FLOOR_ULPS = 4
 
+# What a loss in float64 may be off: there the answer itself has a few roundings.
+FLOAT64_ERROR = 1e-12
+
 
 class LossAndGradients(NamedTuple):
     """`loss` is a scalar, or [N] for reduction="none"; gradients are shaped as their inputs."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from loss_spec.inputs import make_inputs, numpy_dtype
 from loss_spec.reference import (
+    FLOAT64_ERROR,
     Array,
     LossAndGradients,
     fair_error,
@@ -19,9 +20,6 @@ from loss_spec.reference import (
 )
 
 INPUTS = ("hidden", "weight", "bias")
-
-# What a loss in float64 may be off, as a relative error.
-FLOAT64_ERROR = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +126,7 @@ def solve(problem: Problem) -> Answer:
     reference = _reference(problem)
     exact = figures(reference, problem)
     best = _best_classes(problem) if problem.options.get("return_aux") else None
-    if problem.dtype == np.float64:  # the answer itself has a few roundings
+    if problem.dtype == np.float64:
         return Answer(exact, dict.fromkeys(exact, FLOAT64_ERROR / 2), best)
     standard = _reference(problem, compute_dtype=np.float32, round_to=problem.dtype)
     standard_errors = errors(figures(standard, problem), exact)

@@ -24,6 +24,10 @@ def narrow_logits_bytes(shape: Shape) -> int:
     return shape.num_tokens * shape.vocab_size * DTYPE_BYTES[shape.dtype]
 
 
+def weight_bytes(shape: Shape) -> int:
+    return shape.vocab_size * shape.hidden_dim * DTYPE_BYTES[shape.dtype]
+
+
 def _torch_standard(shape: Shape) -> int:
     """log_softmax, its gradient and that of the logits; at the end the gradients and one."""
     return max(3 * shape.logits_bytes, narrow_logits_bytes(shape) + shape.gradients_bytes)
@@ -48,7 +52,7 @@ def _xla_standard(shape: Shape) -> int:
     logits = shape.logits_bytes
     softmax = [Value(logits, 1, 3), Value(logits, 3, 5), Value(logits, 5, 7)]
     hidden = shape.num_tokens * shape.hidden_dim * DTYPE_BYTES[shape.dtype]
-    weight = shape.vocab_size * shape.hidden_dim * DTYPE_BYTES[shape.dtype]
+    weight = weight_bytes(shape)
     if DTYPE_BYTES[shape.dtype] >= 4:
         results = [Value(weight, 6, 9, is_result=True), Value(hidden, 7, 9, is_result=True)]
         return packed_bytes([*softmax, *results])

@@ -28,4 +28,5 @@ def answer_s(case: Case) -> float:
     """Of the process that works out the reference; 0 where none is wanted."""
     if case.mode != SWEEP or not case.is_loss or is_unavailable(case):
         return 0.0
-    return reference_s(case.shape, flops_per_s("cpu", "float64"))
+    device = case.measurement.device
+    return reference_s(case.shape, device, flops_per_s(device, "float64"))

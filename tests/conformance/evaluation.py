@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.conformance.problem import FLOAT64_ERROR, Answer, Problem, solve
-from loss_spec.reference import fair_error, relative_error
+from harness.conformance.problem import Answer, Problem, solve
+from loss_spec.reference import FLOAT64_ERROR, fair_error, relative_error
 
 CHUNKED = "linear_cross_entropy"
 STANDARD = "standard_linear_cross_entropy"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loss_spec import FLOAT_DTYPES
+from loss_spec import FLOAT_DTYPES, inputs
 from loss_spec.inputs import IGNORE_INDEX, make_inputs, numpy_dtype
 
 SHAPE = {"num_tokens": 200, "hidden_dim": 64, "vocab_size": 300}
@@ -67,3 +67,18 @@ def test_ignored_fraction_leaves_the_rest_alone():
 @pytest.mark.parametrize("name", FLOAT_DTYPES)
 def test_numpy_dtype(name):
     assert numpy_dtype(name).name == name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_large_arrays_are_drawn_in_blocks_that_differ(dtype, monkeypatch):
+    """By threads, whose order is no matter; what fits into one block does not change."""
+    whole = make_inputs(seed=0, dtype=dtype, **SHAPE)
+    monkeypatch.setattr(inputs, "_BLOCK_NUMBERS", 10 * SHAPE["hidden_dim"])
+    one, other = (make_inputs(seed=0, dtype=dtype, **SHAPE) for _ in range(2))
+    for a, b in zip(one, other, strict=True):
+        assert a.tobytes() == b.tobytes()
+    blocks = one.weight.astype(np.float64).reshape(-1, 10, SHAPE["hidden_dim"])
+    assert len(np.unique(blocks.reshape(len(blocks), -1), axis=0)) == len(blocks)
+    assert not np.isin(blocks[1], one.hidden.astype(np.float64)).all()
+    np.testing.assert_array_equal(one.hidden[:10], whole.hidden[:10])
+    assert blocks.std() == pytest.approx(SHAPE["hidden_dim"] ** -0.5, rel=0.02)

@@ -263,6 +263,19 @@ def test_relative_error_walks_all_rows():
     assert relative_error(value, reference, block_rows=3) == pytest.approx(20**-0.5)
 
 
+@pytest.mark.parametrize("block_numbers", [1, 6, 7, 1000])
+def test_relative_error_is_that_of_all_blocks(monkeypatch, block_numbers):
+    """Also where a row is larger than a block, and whatever the dtypes."""
+    monkeypatch.setattr(reference_module, "_ERROR_BLOCK_NUMBERS", block_numbers)
+    reference = np.random.default_rng(0).standard_normal((10, 3))
+    for value in (reference * 1.25, reference.astype(ml_dtypes.bfloat16)):
+        error = value.astype(np.float64) - reference
+        expected = math.sqrt((error**2).sum() / (reference**2).sum())
+        assert relative_error(value, reference) == pytest.approx(expected, rel=1e-12)
+        flat = relative_error(value.ravel(), reference.ravel())
+        assert flat == pytest.approx(expected, rel=1e-12)
+
+
 def test_relative_error_refuses_another_shape():
     with pytest.raises(ValueError, match=r"^value: expected shape \(2, 1\), got \(2,\)$"):
         relative_error(np.ones(2), np.ones((2, 1)))
