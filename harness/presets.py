@@ -66,6 +66,14 @@ PRESETS = {
         vocab_sizes=(256_000,),
         dtype="bfloat16",
     ),
+    "long_batch": Preset(
+        about="32768 tokens at once, with Llama 3's vocabulary",
+        batch_size=4,
+        seq_len=8192,
+        hidden_dim=2560,
+        vocab_sizes=(128_256,),
+        dtype="bfloat16",
+    ),
     "qwen3_8b": Preset(
         about="head of Qwen 3 8B",
         batch_size=4,

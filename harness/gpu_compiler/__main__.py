@@ -51,7 +51,7 @@ _ALLOWED = 1.1
 def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     flags.DEFINE_list(
-        "presets", ["gemma2_2b", "llama3_8b", "qwen3_8b", "seed"], "Heads to compile, each with "
+        "presets", ["gemma2_2b", "llama3_8b", "long_batch", "seed"], "Heads to compile, each with "
         "its largest vocabulary.", flag_values=values
     )  # fmt: skip
     flags.DEFINE_enum("dtype", "bfloat16", FLOAT_DTYPES, "Of the inputs.", flag_values=values)
