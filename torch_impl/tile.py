@@ -36,6 +36,7 @@ class Tiles:
         self._config, self._operand = config, operand
         self._scores = Buffer(rows * columns, hidden, dtype)
         self._hidden: Buffer | None = None  # until a block must be copied
+        self._held: tuple[Rows, Tensor] | None = None  # what lies in it
         self._weight = self._narrow = self._products = self._slope = None
         if not weight.dtype == config.dtype == operand:
             self._weight = Buffer(chunk * dim, hidden, operand)
@@ -59,17 +60,20 @@ class Tiles:
         is_operand = hidden.dtype == self._config.dtype == self._operand
         if on_cpu and is_operand and isinstance(rows, slice):
             return hidden[rows]
+        if self._held is not None and self._held[0] is rows:
+            return self._held[1]  # a single block, for each chunk of the vocabulary
         if self._hidden is None:
             self._hidden = Buffer(self._config.token_chunk * hidden.shape[1], hidden, self._operand)
         row_codes = take(codes, rows)
         block = self._hidden.view(len(row_codes), hidden.shape[1])
+        self._held = rows, block
         if is_operand and isinstance(rows, Tensor):
             torch.index_select(hidden, 0, rows, out=block)
         else:
             block.copy_(take(hidden, rows).to(self._config.dtype))
-        if on_cpu:
-            return block  # nothing that is ignored is in it
-        return block.masked_fill_((row_codes == IGNORED)[:, None], 0)
+        if not on_cpu:  # where nothing that is ignored is in it
+            block.masked_fill_((row_codes == IGNORED)[:, None], 0)
+        return block
 
     def weight(self, weight: Float[Tensor, "V D"], vocab: slice) -> Float[Tensor, "C D"]:
         """Those rows as operands, in the buffer that there is for them if they must be copied."""

@@ -218,3 +218,19 @@ def test_autocast_of_cuda_narrows_the_operands(cuda_guard):
         torch.set_autocast_enabled("cuda", False)
         torch.set_autocast_dtype("cuda", before)
     assert {matmul.dtypes for matmul in recording.matmuls()} == {(BFLOAT16, BFLOAT16, FLOAT32)}
+
+
+@pytest.mark.parametrize(("token_chunk", "copies"), [(8192, 1), (4096, 2 * 25)])
+def test_a_single_block_of_tokens_is_taken_once_a_pass(token_chunk, copies):
+    """Of more than one, each is taken again for every chunk of the vocabulary, in the backward."""
+    call = SEED.having(strategy="two_pass", token_chunk=token_chunk, vocab_chunk=4096)
+    _, recording = run(call)
+    hidden_dim = SEED.shape[1]
+    taken = [
+        operator
+        for operator in recording.operators
+        if operator.name == "aten::masked_fill_"
+        and operator.outputs[0].shape == (token_chunk, hidden_dim)
+    ]
+    forward = 8192 // token_chunk
+    assert len(taken) == forward + copies
