@@ -216,11 +216,12 @@ for part in "${PARTS[@]}"; do
   fi
 done
 
+# Of all of them in one page, where all were asked for.
 sweeps=()
 for name in gemma2_2b llama3_8b long_batch seed_bfloat16 seed_float32 whole_device within_16gib; do
   if [ -d "$output_dir/$name" ]; then sweeps+=("$output_dir/$name"); fi
 done
-if [ ${#sweeps[@]} -gt 1 ]; then
+if [ ${#asked[@]} = 0 ] && [ ${#sweeps[@]} -gt 1 ]; then
   "$python" -m harness.report "${sweeps[@]}" --output_dir="$output_dir/report"
 fi
 exit $result
