@@ -140,7 +140,7 @@ def _variants(values: flags.FlagValues) -> list[str]:
     # In the table's order, floor first: what others are divided by runs next to them.
     names = [name for name in EVERY_VARIANT if {name, ALL} & set(values.variants)]
     measured = variants_of(values.mode, names)
-    a_loss = f"a variant that is a loss in --mode={values.mode} (floor has only a time)"
+    a_loss = f"a variant that is a loss in --mode={values.mode} (floor and stream have only a time)"
     expect(values, "variants", measured, a_loss)
     return measured
 

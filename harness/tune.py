@@ -6,8 +6,8 @@
     python -m harness.tune --dry_run            what would run
 
 Prints the frontier of step time against workspace, and how far from it the plan's own
-choices lie. The standard loss and the floor are measured first and once more at the end:
-what differs is the machine's drift.
+choices lie. The standard loss, the floor and the stream are measured first and once more at
+the end: what differs is the machine's drift.
 
 Exit status: 0 when every case ended in ok, oom or unavailable; 1 when one ended in
 mismatch, error or timeout; 2 for unusable flags; 130 after an interrupt.
@@ -47,7 +47,7 @@ from harness.sweep import run_sweep
 from harness.variants import STRATEGIES
 
 COMMAND = "harness.tune"
-YARDSTICKS = ("floor", "standard")
+YARDSTICKS = ("floor", "stream", "standard")
 PLANNED = "chunked"
 
 

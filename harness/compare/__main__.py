@@ -89,7 +89,7 @@ def _open_run(name: str, directory: Path) -> RunStore:
         store = open_run(directory)
     except ValueError as error:
         raise BadFlagError(f"{name}: {error}") from error
-    if any("variant" not in record for record in store.records()):
+    if any(not {"variant", "batch_size"} <= record.keys() for record in store.records()):
         raise BadFlagError(
             f"{name}: expected records of harness.run or harness.tune, got those of another "
             f"command in {directory}"

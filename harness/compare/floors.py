@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from harness.report.measures import GroupKey, Record, group_key, is_ok, step_time
-
-FLOOR = "floor"
+from harness.report.measures import FLOOR, GroupKey, Record, group_key, is_ok, step_time
 
 
 def floors_s(records: Sequence[Record]) -> dict[GroupKey, float]:

@@ -7,9 +7,17 @@ from dataclasses import dataclass
 
 from harness.cases import SWEEP
 from harness.compare.change import Pair
-from harness.compare.floors import FLOOR, floors_s, machine_ratio
+from harness.compare.floors import floors_s, machine_ratio
 from harness.record import UNAVAILABLE
-from harness.report.measures import Record, group_key, is_probe, of_mode, settle
+from harness.report.measures import (
+    FLOOR,
+    STREAM,
+    Record,
+    group_key,
+    is_probe,
+    of_mode,
+    settle,
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,8 @@ def match(old_records: Sequence[Record], new_records: Sequence[Record]) -> Match
 def _cases(records: Sequence[Record]) -> dict[str, Record]:
     """What stands for itself, by name: no probe on the way to a breaking point."""
     found = [each for each in records if each.get("case_id") is not None and not is_probe(each)]
-    return {each["case_id"]: each for each in settle(found) if each["variant"] != FLOOR}
+    yardsticks = FLOOR, STREAM
+    return {each["case_id"]: each for each in settle(found) if each["variant"] not in yardsticks}
 
 
 def _sweep(records: Sequence[Record]) -> list[Record]:

@@ -56,14 +56,22 @@ def new_figure(title: str, subtitle: str, footnote: str) -> tuple[Figure, Axes]:
 
 
 def new_panels(
-    title: str, subtitle: str, footnote: str, names: Sequence[str], *, x_label: str, y_label: str
+    title: str,
+    subtitle: str,
+    footnote: str,
+    names: Sequence[str],
+    *,
+    x_label: str,
+    y_label: str,
+    panel_inches: float = _PANEL_INCHES,
+    shares_x: bool = True,
 ) -> tuple[Figure, list[Axes]]:
-    """A small picture for each name, all on the same axes."""
+    """A small picture for each name, all on the same axes, or on a horizontal one of its own."""
     columns = min(_MOST_COLUMNS, len(names))
     rows = math.ceil(len(names) / columns)
     small_print = [subtitle, *footnote.splitlines()]
     head_inches = 0.45 + 0.16 * len(small_print)
-    height = head_inches + 0.9 + _PANEL_INCHES * rows
+    height = head_inches + 0.9 + panel_inches * rows
     figure = Figure(figsize=(10.0, height), dpi=144, layout="constrained")
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - head_inches / height))
@@ -72,7 +80,7 @@ def new_panels(
     figure.text(
         0.01, top - 0.27 / height, "\n".join(small_print), fontsize=8.5, color=GREY, va="top"
     )
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    grid = figure.subplots(rows, columns, sharex=shares_x, sharey=True, squeeze=False).flatten()
     panels, empty = list(grid[: len(names)]), grid[len(names) :]
     for axes, name in zip(panels, names, strict=True):
         axes.set_title(name, loc="left", fontsize=9.5)
@@ -157,17 +165,19 @@ def vocabulary_axis(axes: Axes, sizes: Sequence[int]) -> None:
     axes.set_xlabel(f"vocabulary size V, log scale{note}")
 
 
-def linear_axis(axis: Axis, text: Callable[[float], str], base: int) -> None:
+def linear_axis(
+    axis: Axis, text: Callable[[float], str], base: int, most_ticks: int = _MOST_TICKS
+) -> None:
     """Ticks from zero on a linear scale; those of bytes (base 2) are round in every unit.
 
     Multiples of a power of two are: 256 MiB, 1.25 GiB; of a power of ten they would not be.
     """
     _, top = axis.get_view_interval()
     if base == 2:
-        step = 2 ** max(math.ceil(math.log2(top / _MOST_TICKS)), 0)
+        step = 2 ** max(math.ceil(math.log2(top / most_ticks)), 0)
         ticks = [float(tick) for tick in range(0, math.floor(top) + 1, step)]
     else:
-        found = MaxNLocator(nbins=_MOST_TICKS, steps=[1, 2, 5, 10]).tick_values(0, top)
+        found = MaxNLocator(nbins=most_ticks, steps=[1, 2, 5, 10]).tick_values(0, top)
         ticks = [tick for tick in found if 0 <= tick <= top]
     _set_ticks(axis, ticks, [text(tick) if tick else "0" for tick in ticks])
 

@@ -171,3 +171,9 @@ def shown_columns(rows: Sequence[Row], *, table: str | None = None) -> list[Colu
         if (column.short if table is None else table in column.tables)
         and not (column.only_if_varied and len({column.cell(row) for row in rows}) <= 1)
     ]
+
+
+def naming_columns(rows: Sequence[Row]) -> list[Column]:
+    """Those that say what a row is of: they stand first in every table."""
+    shown = shown_columns(rows, table=OVERVIEW)
+    return [column for column in shown if column.tables == _EVERY and column.title != "status"]

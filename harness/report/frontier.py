@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from harness.report.formats import mebibytes
 from harness.report.measures import (
+    FLOOR,
+    STREAM,
     GroupKey,
     Record,
     Spread,
@@ -20,6 +22,7 @@ from harness.report.measures import (
     spread,
     step_time,
 )
+from harness.report.roofline import Ceilings, Split, ceilings, split
 
 _PLANNED = "chunked"
 
@@ -82,6 +85,9 @@ class Tuning:
     """By workspace, the leanest first: each next one is faster."""
     standard: Yardstick | None
     floor: Yardstick | None
+    stream: Yardstick | None
+    ceilings: Ceilings | None
+    """None without a floor or a stream, as in older runs."""
 
     @property
     def choices(self) -> tuple[Point, ...]:
@@ -91,6 +97,11 @@ class Tuning:
         if yardstick is None or point.step is None or not is_ok(point.record):
             return None
         return point.step.median / yardstick.step.median
+
+    def split(self, point: Point) -> Split | None:
+        """What its step spends on matmuls, and what on the rest."""
+        known = {} if self.ceilings is None else {self.key: self.ceilings}
+        return split(point.record, known)
 
     def fastest_within(self, limit_bytes: float) -> Point | None:
         """The fastest point that needs no more than that."""
@@ -107,7 +118,7 @@ def tunings(records: Sequence[Record]) -> list[Tuning]:
     groups: dict[GroupKey, list[Record]] = {}
     for record in settle(records):
         groups.setdefault(group_key(record), []).append(record)
-    found = []
+    found, known = [], ceilings([record for group in groups.values() for record in group])
     for key, group in groups.items():
         points = [_point(record) for record in group if record["variant"] in _OURS]
         found.append(
@@ -117,7 +128,9 @@ def tunings(records: Sequence[Record]) -> list[Tuning]:
                 points=tuple(sorted(points, key=_order)),
                 frontier=tuple(frontier(points)),
                 standard=_yardstick(group, "standard"),
-                floor=_yardstick(group, "floor"),
+                floor=_yardstick(group, FLOOR),
+                stream=_yardstick(group, STREAM),
+                ceilings=known.get(key),
             )
         )
     return found

@@ -17,6 +17,10 @@ from harness.cases import BREAKING_POINT, SWEEP
 
 Record = Mapping[str, Any]
 
+FLOOR, STREAM = "floor", "stream"
+"""The yardsticks. The floor does a loss's matmuls and is held against losses; the stream does
+nothing that a loss does, so that it has no ratio and no place among them in a picture."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -194,7 +198,7 @@ def step_ratio(baselines: Baselines, record: Record, variant: str) -> float | No
     None for a record that is not ok: a fast wrong answer has no ratio to boast of.
     """
     other = baselines.of(record, variant)
-    if other is None or not is_ok(record):
+    if other is None or not is_ok(record) or record["variant"] == STREAM:
         return None
     own_time, other_time = step_time(record), step_time(other)
     if own_time is None or other_time is None or other_time.median <= 0:

@@ -12,7 +12,7 @@ from harness.report.measures import Conditions, Record, group_key
 _FRAMEWORK_TITLES = {"jax": "JAX", "torch": "PyTorch"}
 _STATUS_WORDS = {"oom": "out of memory", "timeout": "timed out"}
 _FIRST_VARIANTS = ("standard", "chunked", "two_pass", "one_pass")
-_LAST_VARIANTS = ("floor",)
+_LAST_VARIANTS = ("floor", "stream")
 
 
 def framework_title(framework: str) -> str:
@@ -24,7 +24,7 @@ def status_words(status: str) -> str:
 
 
 def variant_order(variant: str) -> tuple[int, str]:
-    """Sort key: standard, ours, then the others by name, the floor last."""
+    """Sort key: standard, ours, then the others by name, the yardsticks last."""
     if variant in _FIRST_VARIANTS:
         return _FIRST_VARIANTS.index(variant), variant
     if variant in _LAST_VARIANTS:

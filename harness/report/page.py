@@ -11,6 +11,7 @@ from harness.report.breaking_point_section import breaking_point_section
 from harness.report.environment import environment_table, headline
 from harness.report.glossary import glossary
 from harness.report.measures import Record, settle
+from harness.report.roofline_section import roofline_section
 from harness.report.run import Run
 from harness.report.section import Section, TableText
 from harness.report.sweep_section import sweep_section
@@ -20,6 +21,7 @@ TITLE = "LM-head loss: time and memory"
 # In the order of the page. Each draws its pictures into the folder.
 SECTIONS: tuple[Callable[[Sequence[Record], Path], Section], ...] = (
     sweep_section,
+    roofline_section,
     anatomy_section,
     breaking_point_section,
 )

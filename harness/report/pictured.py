@@ -21,10 +21,12 @@ def pictured(groups: Mapping[Conditions, Sequence[Record]]) -> list[Conditions]:
     return [held for held in groups if held in chosen]
 
 
-def pictured_note(groups: Mapping[Conditions, Sequence[Record]]) -> list[str]:
+def pictured_note(
+    groups: Mapping[Conditions, Sequence[Record]], what: str = "Pictures"
+) -> list[str]:
     if len(groups) <= MOST:
         return []
     return [
-        f"Pictures: {MOST} of the {len(groups)} combinations of run, shape, dtype and device, "
+        f"{what}: {MOST} of the {len(groups)} combinations of run, shape, dtype and device, "
         "those with the most results; the tables have all."
     ]

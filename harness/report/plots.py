@@ -14,7 +14,7 @@ from harness.report import captions
 from harness.report.axes import BOUND_LINE, LOWER_BOUND, add_legend, new_figure, new_panels, save
 from harness.report.bar_plot import draw_bars
 from harness.report.line_plot import draw_lines
-from harness.report.measures import Conditions, Record, settle
+from harness.report.measures import FLOOR, STREAM, Conditions, Record, settle
 from harness.report.naming import describe, probe_note, set_apart
 from harness.report.panel_plot import MOST_LABELS, draw_panels, panel_labels
 from harness.report.pictured import pictured
@@ -49,7 +49,7 @@ def draw_plots(records: Sequence[Record], directory: Path) -> list[Plot]:
     Records of several runs, shapes, dtypes or devices give one set of pictures each, told
     apart by a suffix in the file name and by the line under the title.
     """
-    settled = settle(records)
+    settled = [record for record in settle(records) if record["variant"] != STREAM]
     groups = by_conditions(settled)
     suffixes = file_suffixes(list(groups))
     plots = []
@@ -91,7 +91,7 @@ def _drawings(
     series: Sequence[Series], records: Sequence[Record], subtitle: str
 ) -> Iterator[Drawing]:
     probes = probe_note(records)
-    losses = [each for each in series if each.variant != "floor"]
+    losses = [each for each in series if each.variant != FLOOR]
     for quantity in (PEAK_MEMORY, ADDITIONAL_MEMORY):
         yield from _against_vocabulary(quantity, losses, subtitle, probes)
     yield from _against_vocabulary(STEP_TIME, series, subtitle, "")

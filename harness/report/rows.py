@@ -51,7 +51,7 @@ class Row:
 
 
 def make_rows(records: Sequence[Record]) -> list[Row]:
-    """Rows by shape, then framework, then variant: standard, chunked, others, floor.
+    """Rows by shape, then framework, then variant: standard, chunked, others, yardsticks.
 
     The same case of several runs stays in the order of the runs.
     """

@@ -84,7 +84,7 @@ def by_conditions(records: Sequence[Record]) -> dict[Conditions, list[Record]]:
 
 
 def make_series(records: Sequence[Record], styled_by: Sequence[Record]) -> list[Series]:
-    """The series of one picture, standard first and the floor last.
+    """The series of one picture, standard first and the yardsticks last.
 
     `styled_by` are all records of the run: a look is given out over the run, so that a
     variant looks the same in each of its pictures.

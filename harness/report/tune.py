@@ -13,8 +13,9 @@ from harness.report.environment import environment_facts
 from harness.report.formats import MISSING, mebibytes, milliseconds, number, ratio
 from harness.report.frontier import Point, Tuning, Yardstick, tunings
 from harness.report.markdown import markdown_table
-from harness.report.measures import Record, settle
+from harness.report.measures import FLOOR, STREAM, Record, settle
 from harness.report.naming import describe, framework_title, probe_note, status_words
+from harness.report.roofline import Ceilings
 
 Column = tuple[str, Callable[[Tuning, Point], str]]
 
@@ -29,6 +30,11 @@ READING_NOTE = (
     "Times are medians; ± is the farthest sample's distance from the median. x standard and "
     "x floor: over the median of all samples of the full-logits loss and of the three bare "
     "matmuls in the same run."
+)
+WHY_NOTE = (
+    "matmuls %: of the step, the time of its matmuls at the rate of the floor. rest B/logit: the "
+    "bytes for each of the N x V logits that would go by in the rest of it at the rate of the "
+    "stream; none where the step took less than its matmuls would at the floor's."
 )
 
 
@@ -52,6 +58,16 @@ def _over_leanest(tuning: Tuning, point: Point) -> str:
     return ratio(point.place[0] / leanest.place[0] if leanest and leanest.place[0] else None)
 
 
+def _matmuls_percent(tuning: Tuning, point: Point) -> str:
+    split = tuning.split(point)
+    return MISSING if split is None else number(100 * split.matmuls_share)
+
+
+def _rest_per_logit(tuning: Tuning, point: Point) -> str:
+    split = tuning.split(point)
+    return MISSING if split is None else number(split.rest_bytes_per_logit)
+
+
 _CHOICE: Column = ("the plan's choice", lambda tuning, point: point.choice)
 _TILE: tuple[Column, ...] = (
     ("strategy", lambda tuning, point: point.strategy or MISSING),
@@ -69,7 +85,8 @@ _MEMORY: tuple[Column, ...] = (
     ("predicted MiB", lambda tuning, point: mebibytes(point.predicted_bytes)),
     ("measured / predicted", lambda tuning, point: ratio(point.measured_over_predicted)),
 )
-POINT_COLUMNS: tuple[Column, ...] = (*_TILE, *_TIME, *_MEMORY, _CHOICE)
+# Why one point is faster than another.
+_WHY: tuple[Column, ...] = (("matmuls %", _matmuls_percent), ("rest B/logit", _rest_per_logit))
 CHOICE_COLUMNS: tuple[Column, ...] = (
     _CHOICE,
     *_TILE,
@@ -89,6 +106,8 @@ _SHORT = {
     "x floor": "x\nfloor",
     "x fastest": "x\nfast-\nest",
     "x leanest": "x\nlean-\nest",
+    "matmuls %": "mat-\nmuls\n%",
+    "rest B/logit": "rest\nB/\nlogit",
     "workspace MiB": "work-\nspace\nMiB",
     "predicted MiB": "pre-\ndicted\nMiB",
     "measured / predicted": "meas.\n/pre-\ndicted",
@@ -113,7 +132,10 @@ def write_tune(records: Sequence[Record], directory: Path, command: str) -> Path
         if tuning.key in plots:
             name = plots[tuning.key].relative_to(directory).as_posix()
             parts.append(f"![{_heading(tuning)}]({name})")
-        parts += [f"### Everything measured\n\n{READING_NOTE}", _markdown(tuning, tuning.points)]
+        parts += [
+            f"### Everything measured\n\n{READING_NOTE}",
+            _markdown(tuning, tuning.points, point_columns(tuning)),
+        ]
         parts += _failures(tuning)
     path = directory / "tune.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -125,7 +147,8 @@ def frontier_tables(records: Sequence[Record]) -> list[Table]:
     tables = []
     for tuning in tunings(records):
         heading = f"{_heading(tuning)}: the frontier"
-        tables.append(_terminal(tuning, heading, tuning.frontier, POINT_COLUMNS, ""))
+        columns, why = point_columns(tuning), "" if tuning.ceilings is None else WHY_NOTE
+        tables.append(_terminal(tuning, heading, tuning.frontier, columns, why))
         notes = "\n".join([CHOICES_NOTE, READING_NOTE, *_yardstick_lines(tuning)])
         tables.append(
             _terminal(tuning, "The plan's choices", tuning.choices, CHOICE_COLUMNS, notes)
@@ -133,12 +156,19 @@ def frontier_tables(records: Sequence[Record]) -> list[Table]:
     return tables
 
 
+def point_columns(tuning: Tuning) -> tuple[Column, ...]:
+    """Those of a run without the yardsticks for it do not say why."""
+    why = () if tuning.ceilings is None else _WHY
+    return (*_TILE, *_TIME, *why, *_MEMORY, _CHOICE)
+
+
 def _section(tuning: Tuning) -> list[str]:
+    why = "" if tuning.ceilings is None else f" {WHY_NOTE}"
     return [
         f"## {_heading(tuning)}",
         "\n".join(f"- {line}" for line in _yardstick_lines(tuning)),
-        f"### The frontier\n\n{FRONTIER_NOTE}",
-        _markdown(tuning, tuning.frontier),
+        f"### The frontier\n\n{FRONTIER_NOTE}{why}",
+        _markdown(tuning, tuning.frontier, point_columns(tuning)),
         f"### The plan's choices\n\n{CHOICES_NOTE}",
         _markdown(tuning, tuning.choices, CHOICE_COLUMNS),
     ]
@@ -150,14 +180,28 @@ def _heading(tuning: Tuning) -> str:
 
 
 def _yardstick_lines(tuning: Tuning) -> list[str]:
-    lines = [_yardstick_line(each) for each in (tuning.standard, tuning.floor) if each]
+    rates = _rates(tuning.ceilings)
+    lines = [
+        _yardstick_line(each, rates.get(each.variant, ""))
+        for each in (tuning.standard, tuning.floor, tuning.stream)
+        if each
+    ]
     if note := probe_note(tuning.records):
         lines.append(f"memory: {note}")
     return lines
 
 
-def _yardstick_line(yardstick: Yardstick) -> str:
-    line = f"{yardstick.variant}: {milliseconds(yardstick.step.median)} ms"
+def _rates(ceilings: Ceilings | None) -> dict[str, str]:
+    if ceilings is None:
+        return {}
+    return {
+        FLOOR: f", {number(ceilings.flops_per_s / 1e12)} TFLOP/s",
+        STREAM: f", {number(ceilings.bytes_per_s / 1e9)} GB/s",
+    }
+
+
+def _yardstick_line(yardstick: Yardstick, rate: str) -> str:
+    line = f"{yardstick.variant}: {milliseconds(yardstick.step.median)} ms{rate}"
     if yardstick.workspace_bytes is not None:
         line += f", {mebibytes(yardstick.workspace_bytes)} MiB of workspace"
     if yardstick.drift_percent is not None:
@@ -182,9 +226,7 @@ def _cells(
     return [tuple(cell(tuning, point) for _, cell in columns) for point in points]
 
 
-def _markdown(
-    tuning: Tuning, points: Sequence[Point], columns: Sequence[Column] = POINT_COLUMNS
-) -> str:
+def _markdown(tuning: Tuning, points: Sequence[Point], columns: Sequence[Column]) -> str:
     if not points:
         return "Nothing was measured."
     headers = tuple(title for title, _ in columns)

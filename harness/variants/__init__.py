@@ -5,7 +5,8 @@ a worker loads one. A loss is called as `loss(hidden, weight, labels, **options)
 a variant without numerics is called as `function(hidden, weight)`.
 
 `VARIANTS` is what a run measures unless asked for more, `STRATEGIES` ours with the
-strategy settled, `PEERS` other people's; `EVERY_VARIANT` is all of them.
+strategy settled, `PEERS` other people's, `YARDSTICKS` what is no loss; `EVERY_VARIANT` is
+all of them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,13 @@ class Variant:
     plans: dict[str, str] = field(default_factory=dict)
     """What says beforehand what it will do, where there is such a thing."""
     is_loss: bool = True
+    matmuls: int = 3
+    """Of a loss without a plan: products of 2 NVD operations in a step.
+
+    Logits, dX and dW; a fourth where the logits are formed again for the gradients.
+    """
+    matmuls_on_cpu: int | None = None
+    """The same on a CPU, for one that has another implementation there."""
     needs: str = ""
     labels_dtype: str = ""
     """What labels must be beforehand, for one that does not take them as they are drawn."""
@@ -42,7 +50,8 @@ _OURS = {"torch": "torch_impl:linear_cross_entropy", "jax": "jax_impl:linear_cro
 _PLANS = {"torch": "torch_impl:plan", "jax": "jax_impl:plan"}
 _CHUNKING = ("vocab_chunk", "token_chunk", "memory_budget")
 
-VARIANTS = {
+# What the device gives, beside which a loss is seen: time only.
+YARDSTICKS = {
     "floor": Variant(
         about="the three bare matmuls, 6 NVD, over whole logits: the yardstick of every loss",
         targets={
@@ -51,6 +60,18 @@ VARIANTS = {
         },
         is_loss=False,
     ),
+    "stream": Variant(
+        about="one pass over the weight, read, negated and written: what the memory gives",
+        targets={
+            "torch": "harness.variants.torch_stream:negated_weight",
+            "jax": "harness.variants.jax_stream:negated_weight",
+        },
+        is_loss=False,
+    ),
+}
+
+VARIANTS = {
+    "floor": YARDSTICKS["floor"],
     "standard": Variant(
         about="full logits",
         targets={
@@ -104,6 +125,9 @@ PEERS = {
     "cut_cross_entropy": Variant(
         about="apple/ml-cross-entropy; on a CPU its torch_compile path",
         targets={"torch": "harness.variants.torch_peers:cut_cross_entropy"},
+        # Its kernels keep no logits: formed again, less the blocks whose gradient is nothing.
+        matmuls=4,
+        matmuls_on_cpu=3,
         needs="cut-cross-entropy, and a C++ compiler on a CPU",
     ),
     "liger": Variant(
@@ -127,8 +151,10 @@ PEERS = {
     "tokamax": Variant(
         about="openxla/tokamax, chunked_xla",
         targets={"jax": "harness.variants.jax_peers:tokamax"},
+        matmuls=4,  # a tile's logits are formed again for the gradients
         needs="tokamax, and Python 3.12 or later",
     ),
 }
 
-EVERY_VARIANT = VARIANTS | STRATEGIES | PEERS
+# Yardsticks first: what others are divided by runs next to them.
+EVERY_VARIANT = YARDSTICKS | VARIANTS | STRATEGIES | PEERS

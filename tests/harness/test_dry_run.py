@@ -60,7 +60,7 @@ def line_of(one: Case) -> list[str]:
 
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
-@pytest.mark.parametrize("variant", ["standard", "chunked", "two_pass", "floor"])
+@pytest.mark.parametrize("variant", ["standard", "chunked", "two_pass", "floor", "stream"])
 def test_line_of_a_case_says_what_it_needs(framework: str, variant: str) -> None:
     one = case(variant, framework)
     peak, limit, *_ = line_of(one)
@@ -81,7 +81,9 @@ def test_what_will_not_fit_is_marked(variant: str, spare_bytes: int) -> None:
     assert ("1 will not fit" in last) != fits
 
 
-@pytest.mark.parametrize("changes", [{}, {"mode": ANATOMY}, {"variant": "floor"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"mode": ANATOMY}, {"variant": "floor"}, {"variant": "stream"}], ids=str
+)
 @pytest.mark.parametrize("spare_s", [-0.1, 0.1])
 def test_what_will_not_end_in_time_is_marked(changes: dict[str, Any], spare_s: float) -> None:
     (prediction, _) = predict_cases([case(**changes)])[0]
@@ -177,8 +179,9 @@ def test_reference_is_worked_out_once_a_shape() -> None:
     _, after, other = seconds(case(), case("two_pass"), case("two_pass", vocab_size=8192))
     assert alone - after == pytest.approx(reference_s)
     assert seconds(case("two_pass", vocab_size=8192))[0] == pytest.approx(other)
-    _, after_floor = seconds(case("floor"), case())
-    assert after_floor == seconds(case())[0], "a floor has no answer to be held against"
+    for yardstick in ("floor", "stream"):
+        _, after = seconds(case(yardstick), case())
+        assert after == seconds(case())[0], "it has no answer to be held against"
 
 
 def test_reference_is_for_sweeps_and_for_what_can_run() -> None:
@@ -238,6 +241,16 @@ def test_peak_of_less_than_a_mebibyte() -> None:
     one = case(batch_size=1, seq_len=8, hidden_dim=8, vocab_size=64)
     assert peak_bytes(one) == 4 * (64 + 512 + 8 + 3 * 512)
     assert line_of(one)[0] == "0.0081"
+
+
+def test_stream_needs_its_weight_twice_and_hardly_any_time() -> None:
+    """The labels are there too; it does nothing to the logits."""
+    one = case("stream", batch_size=1, seq_len=8, hidden_dim=8, vocab_size=64)
+    assert peak_bytes(one) == 4 * (64 + 2 * 512 + 8)
+    (_, stream_s), (_, floor_s) = predict_cases([case("stream"), case("floor")])
+    steps_s = 7 * 20 * 2 * 4 * 32768 * 512 / FLOPS_PER_S * 1.35
+    assert stream_s == pytest.approx(4.0 + steps_s)
+    assert stream_s < floor_s / 3
 
 
 def test_search_has_no_peak_of_its_own() -> None:

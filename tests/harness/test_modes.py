@@ -38,13 +38,13 @@ def test_shapes(
 @pytest.mark.parametrize(
     ("mode", "kept"),
     [
-        (SWEEP, ["floor", "standard", "liger"]),
+        (SWEEP, ["floor", "stream", "standard", "liger"]),
         (ANATOMY, ["standard", "liger"]),
         (BREAKING_POINT, ["standard", "liger"]),
     ],
 )
 def test_variants(mode: str, kept: list[str]) -> None:
-    assert variants_of(mode, ["floor", "standard", "liger"]) == kept
+    assert variants_of(mode, ["floor", "stream", "standard", "liger"]) == kept
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_default_limit(
         ),
         (
             ("--mode=breaking_point", "--axis=num_tokens", "--memory_limit_gib=2",
-             "--variants=standard,floor", "--vocab_sizes=512"),
+             "--variants=standard,floor,stream", "--vocab_sizes=512"),
             ["torch-standard-float32-b1-s512-d64-v512-seed0-limit2gib-breaking_point-num_tokens"],
         ),
     ],
@@ -114,7 +114,7 @@ def test_flags_make_the_cases_of_their_mode(
         (("--mode=anatomy", "--vocab_sizes=512,1024"), ("--vocab_sizes", "one size")),
         (
             ("--mode=anatomy", "--variants=floor"),
-            ("--variants", "a variant that is a loss", "floor has only a time", "got floor"),
+            ("--variants", "a variant that is a loss", "floor and stream have only a time", "got floor"),
         ),
         (("--mode=anatomy", "--warmup=2"), ("--warmup", "none", "anatomy", "got 2")),
         (("--mode=anatomy", "--repeats=2"), ("--repeats", "none", "anatomy", "got 2")),

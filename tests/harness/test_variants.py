@@ -1,20 +1,24 @@
-"""Other people's losses: each is measured, or says in its row what is missing."""
+"""The stream, and other people's losses: each is measured, or says what is missing."""
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from harness.cases import Measurement, Shape, make_case
+from harness.reference import inputs_of
 from harness.run import main
 from harness.targets import UnsupportedError
-from harness.variants import PEERS, torch_peers
+from harness.variants import EVERY_VARIANT, PEERS, VARIANTS, YARDSTICKS, torch_peers
 from harness.workload import UnavailableError
 from tests.harness.conftest import TINY, Finished
 
@@ -121,6 +125,49 @@ def test_list_has_a_line_for_each_peer(capsys: pytest.CaptureFixture[str]) -> No
         (line,) = [line for line in lines if line.startswith(f"  {name} ")]
         assert line.endswith(f"{peer.about}; needs {peer.needs}")
         assert peer.needs
+
+
+def test_stream_is_a_yardstick_that_must_be_asked_for() -> None:
+    assert list(VARIANTS) == ["floor", "standard", "chunked"]
+    assert list(EVERY_VARIANT)[:3] == ["floor", "stream", "standard"], "in the order of a run"
+    assert list(YARDSTICKS) == ["floor", "stream"]
+    assert not any(each.is_loss or each.options for each in YARDSTICKS.values())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_stream_writes_the_negated_weight(framework: str, dtype: str) -> None:
+    """In memory of its own."""
+    backend = importlib.import_module(f"harness.backends.{framework}_backend")
+    shape = Shape(
+        batch_size=2, seq_len=3, hidden_dim=8, vocab_size=16, dtype=dtype, ignored_fraction=0.0,
+        seed=0,
+    )  # fmt: skip
+    measurement = Measurement(
+        warmup=0, repeats=1, timeout_s=60, device="cpu", memory_limit_gib=None
+    )
+    inputs = inputs_of(shape)
+    kept = inputs.weight.copy()
+    workload = backend.build(make_case(framework, "stream", shape, measurement, {}), inputs, "cpu")
+    (found,) = workload.step()
+    written = workload.to_numpy(found)
+    assert written.dtype == inputs.weight.dtype
+    assert np.array_equal(written, -kept)
+    assert np.array_equal(inputs.weight, kept), "what it read is as it was"
+    assert workload.measure_memory is None
+
+
+def test_stream_is_measured_beside_the_others(run_harness: Callable[..., Finished]) -> None:
+    done = run_harness(*BRIEF, "--variants=standard,stream,floor")
+    assert statuses(done).keys() == {"floor", "stream", "standard"}
+    stream = done.records[1]
+    assert (stream["variant"], stream["status"]) == ("stream", "ok")
+    assert stream["timing"]["step_s"]
+    assert stream["timing"]["forward_s"] is None
+    assert (stream["memory"], stream["numerics"], stream["plan"]) == (None, None, None)
+    assert done.directory is not None
+    assert "## What bounds a step" in (done.directory / "summary.md").read_text()
+    assert (done.directory / "roofline.png").is_file()
 
 
 HOPPER, AMPERE = (9, 0), (8, 0)

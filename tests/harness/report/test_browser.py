@@ -17,7 +17,7 @@ from harness.report.run import Run, named
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 SCREENS = {"phone": (390, 844), "desktop": (1280, 800)}
 VARIANTS = ("standard", "chunked", "two_pass", "one_pass", "compiled", "cut_cross_entropy",
-            "linear_cross_entropy_chunked", "floor")  # fmt: skip
+            "linear_cross_entropy_chunked", "floor", "stream")  # fmt: skip
 
 # Frames of the wanted widths, as a window is never as narrow as a phone.
 FRAMES = """
@@ -109,7 +109,7 @@ def test_page_fits_phone_and_desktop(reports, tmp_path):
         assert each["clientWidth"] == width, each
         assert each["scrollWidth"] <= width, each
         assert each["firstRowBottom"] < height, each
-        assert len(each["imageWidths"]) == 4 * (3 if report == "merged" else 1) + 4, each
+        assert len(each["imageWidths"]) == 4 * (3 if report == "merged" else 1) + 5, each
         assert min(each["imageWidths"]) > 500, each
     assert found[0]["scrollingTables"] > 0, "on a phone tables scroll in boxes of their own"
 

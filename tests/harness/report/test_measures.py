@@ -108,6 +108,14 @@ def test_no_ratio_across_groups(make_record, change):
     assert workspace_ratio(Baselines([standard, chunked]), chunked) is None
 
 
+@pytest.mark.parametrize("over", ["standard", "floor"])
+def test_stream_has_no_ratio(make_record, over):
+    """Its time over a loss's says nothing."""
+    records = [make_record(variant=name) for name in ("standard", "floor", "stream")]
+    assert step_ratio(Baselines(records), records[1], over) is not None
+    assert step_ratio(Baselines(records), records[2], over) is None
+
+
 @pytest.mark.parametrize("status", ["oom", "mismatch", "timeout", "error"])
 def test_only_ok_records_have_or_give_ratios(make_record, status):
     good = make_record(variant="chunked")

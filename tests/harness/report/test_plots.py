@@ -205,6 +205,20 @@ def test_legend_is_not_cut_off(labels):
     assert legend.get_window_extent().x1 <= figure.bbox.x1
 
 
+@pytest.mark.parametrize("vocab_sizes", [(8192, 16384), (8192,)], ids=["sweep", "single"])
+def test_stream_is_in_no_picture(sweep, make_record, tmp_path, vocab_sizes):
+    variants = ("standard", "chunked", "floor")
+    plots = {}
+    for chosen in (variants, (*variants, "stream")):
+        directory = tmp_path / f"{len(chosen)}"
+        directory.mkdir()
+        plots[chosen] = draw_plots(sweep(vocab_sizes, variants=chosen), directory)
+    for one, other in zip(*plots.values(), strict=True):
+        assert one.path.read_bytes() == other.path.read_bytes()
+        assert (one.title, one.caption) == (other.title, other.caption)
+    assert draw_plots([make_record(variant="stream")], tmp_path) == []
+
+
 def test_floor_is_dotted_in_the_time_picture(sweep):
     axes = lines_drawn(sweep(), STEP_TIME)
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))

@@ -73,6 +73,18 @@ def test_rows_go_by_shape_framework_and_variant(sweep):
     ]
 
 
+def test_yardsticks_come_last_and_the_stream_has_its_time_alone(sweep):
+    records = sweep((8192,), variants=("stream", "floor", "optax", "standard"))
+    assert [row.label for row in make_rows(records)][:4] == [
+        "standard", "optax", "floor", "stream"
+    ]  # fmt: skip
+    (overview,) = sweep_tables(records).tables
+    *_, stream = (dict(zip(overview.headers, row, strict=True)) for row in overview.rows)
+    assert {name for name, cell in stream.items() if cell != "\u2013"} == {
+        "framework", "variant", "status", "V", "step ms", "spread ± %"
+    }  # fmt: skip
+
+
 def test_every_column_is_in_a_markdown_table(sweep):
     records = sweep((8192,)) + sweep(
         (32000,),

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from harness.report.frontier import tunings
 from harness.report.frontier_plot import draw_frontier
-from harness.report.tune import frontier_tables, write_tune
+from harness.report.tune import WHY_NOTE, frontier_tables, write_tune
 
 MIB = 2**20
 
@@ -143,7 +143,64 @@ def test_tables_say_how_far_the_plan_is_from_the_frontier(records, tmp_path):
     assert (tmp_path / "frontier_torch.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_terminal_tables_fit_in_120_columns(records, tile):
+@pytest.fixture
+def with_stream(records, yardstick):
+    """Of V = 8192: a stream of 4 ms moves 8.39 GB/s; of 5 ms when it is measured again."""
+    for record in records:
+        if plan := record.get("plan"):
+            products = 4 if plan["strategy"] == "two_pass" else 3
+            plan["flops"] = 2 * products * 2048 * 8192 * 512
+    return [*records, yardstick("stream", 4), yardstick("stream", 5, again=True)]
+
+
+def test_tables_say_why_a_tiling_is_as_fast_as_it_is(with_stream, tmp_path):
+    """A floor of 5 ms: 6.67 ms for the matmuls of two_pass, 5 for those of one_pass."""
+    text = write_tune(with_stream, tmp_path, "command").read_text()
+    why = ("matmuls %", "rest B/logit")
+    # 13.33, 6 and 5 ms that are left, at 7.46 GB/s, for 16.8 million logits.
+    expected = [("33.3", "5.93"), ("45.5", "2.67"), ("50.0", "2.22")]
+    frontier = markdown_rows(text, "The frontier")
+    assert [tuple(row[name] for name in why) for row in frontier] == expected
+    assert all(row[name] for row in markdown_rows(text, "Everything measured") for name in why)
+    assert WHY_NOTE in text
+    assert "- floor: 5.00 ms, 10.3 TFLOP/s; at the end +0.0 %" in text
+    assert "- stream: 4.50 ms, 7.46 GB/s; at the end +25.0 %" in text
+
+
+@pytest.mark.parametrize("missing", ["floor", "stream"])
+def test_runs_without_a_yardstick_do_not_say_why(with_stream, tmp_path, missing):
+    left = [record for record in with_stream if record["variant"] != missing]
+    text = write_tune(left, tmp_path, "command").read_text()
+    assert "matmuls %" not in text
+    assert "logit" not in text.replace("full-logits", "")
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    for table in frontier_tables(left):
+        console.print(table)
+    assert "logit" not in console.file.getvalue().replace("full-logits", "")
+
+
+def test_point_without_a_plan_has_dashes(with_stream, tile, tmp_path):
+    old = tile("one_pass", 32, 8192, workspace_mib=0.5, step_ms=30)
+    old["plan"] = None
+    first, *_ = markdown_rows(
+        write_tune([*with_stream, old], tmp_path, "command").read_text(), "The frontier"
+    )
+    assert (first["step ms"], first["matmuls %"], first["rest B/logit"]) == (
+        "30.0", "\u2013", "\u2013"
+    )  # fmt: skip
+
+
+def test_stream_is_not_in_the_picture(records, with_stream):
+    (tuning,), (with_it,) = tunings(records), tunings(with_stream)
+    assert with_it.stream is not None
+    (axes,), (other,) = draw_frontier(tuning).axes, draw_frontier(with_it).axes
+    assert axes.get_ylim() == other.get_ylim()
+    assert len(axes.lines) == len(other.lines)
+
+
+@pytest.mark.parametrize("of", ["records", "with_stream"])
+def test_terminal_tables_fit_in_120_columns(of, tile, request):
+    records = request.getfixturevalue(of)
     wide = tile(
         "two_pass", 16384, 131072, workspace_mib=12345, step_ms=123456, budget_mib=2048
     )  # fmt: skip
@@ -153,6 +210,7 @@ def test_terminal_tables_fit_in_120_columns(records, tile):
     printed = console.file.getvalue()
     assert max(map(len, printed.splitlines())) <= 120
     assert "…" not in printed, "no cell is cut"
+    assert ("mat-" in printed) == (of == "with_stream")
     assert "standard: 9.00 ms" in printed
     assert "+25.0 %" in printed
 
