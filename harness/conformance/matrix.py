@@ -46,8 +46,7 @@ def tables(records: Sequence[Record]) -> Iterator[Table]:
 
 def markdown(records: Sequence[Record]) -> str:
     """The same with what is behind every cell that is not right."""
-    versions = records[0]["environment"]["versions"]
-    parts = [", ".join(f"{name} {number}" for name, number in versions.items()), RULE]
+    parts = [_where(records), RULE]
     for framework, columns in _frameworks(records):
         lines = [_line(["case", *columns]), _line(["---"] * (len(columns) + 1))]
         for name in CASES:
@@ -69,6 +68,13 @@ def missing(records: Sequence[Record]) -> list[str]:
         if record["status"] == UNAVAILABLE
     )
     return list(dict.fromkeys(lines))
+
+
+def _where(records: Sequence[Record]) -> str:
+    """The device that the losses ran on, and the versions of all that took part."""
+    environment = records[0]["environment"]
+    versions = (f"{name} {number}" for name, number in environment["versions"].items())
+    return ", ".join([f"On {environment['gpu'] or 'a CPU'}", *versions])
 
 
 def _details(records: Sequence[Record]) -> Iterator[str]:

@@ -30,15 +30,17 @@ from harness.variants import PEERS
 from harness.workload import UnavailableError
 
 TIMEOUT_S = 600.0  # for one case
+UNTUNED = "--xla_gpu_autotune_level=0"
 
 
 class Implementation(NamedTuple):
-    """One column of the matrix."""
+    """One column of the matrix, on a "cpu" or a "gpu"."""
 
     framework: str
     variant: str
     target: str
     environment: tuple[tuple[str, str], ...] = ()
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -105,11 +107,25 @@ def _worker(
         ours.close()
 
 
+def device_environment(device: str) -> dict[str, str]:
+    """What a process must have from the start, for its frameworks to be on this device alone."""
+    if device == "cpu":
+        return {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    return {
+        # Three quarters of the memory at the start would leave nothing to the next process.
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        # JAX would round float32 operands to TF32 on a GPU, and PyTorch would not.
+        "JAX_DEFAULT_MATMUL_PRECISION": "highest",
+        # What is right must not hang on it, and it is most of the time that a compilation takes.
+        "XLA_FLAGS": f"{UNTUNED} {os.environ.get('XLA_FLAGS', '')}".strip(),
+    }
+
+
 @contextmanager
 def _environment(implementation: Implementation) -> Iterator[None]:
-    """What a new process inherits; the suite is about the CPU."""
+    """What a new process inherits."""
     before = dict(os.environ)
-    os.environ |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    os.environ |= device_environment(implementation.device)
     os.environ |= dict(implementation.environment)
     try:
         yield
@@ -149,12 +165,15 @@ def _judge_all(
 def _load(implementation: Implementation) -> tuple[Callable[..., Any], ModuleType]:
     """The function, and the adapter that calls it.
 
-    Raises `UnavailableError` where a peer cannot be imported, for whatever reason; ours
-    must be, wherever its framework is installed.
+    Raises `UnavailableError` where the framework has no such device, or a peer cannot be
+    imported, for whatever reason; ours must be, wherever its framework is installed.
     """
-    adapter = f"harness.conformance.{implementation.framework}_adapter"
+    framework = implementation.framework
     try:
-        return load_target(implementation.target), importlib.import_module(adapter)
+        target = load_target(implementation.target)
+        backend: Any = importlib.import_module(f"harness.backends.{framework}_backend")
+        backend.select_device(implementation.device)
+        return target, importlib.import_module(f"harness.conformance.{framework}_adapter")
     except UnavailableError:
         raise
     except Exception as error:

@@ -1,4 +1,7 @@
-"""A PyTorch loss, called with NumPy arrays."""
+"""A PyTorch loss, called with NumPy arrays.
+
+The tensors go where JAX puts its arrays: on the GPU, where the process sees one.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.backends.torch_backend import to_numpy, to_tensor
+from harness.backends import torch_backend
+from harness.backends.torch_backend import to_numpy
 from harness.conformance.problem import Problem
 from loss_spec import LossAux
 from loss_spec.reference import Array
 
 Target = Callable[..., Any]
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextlib.contextmanager
@@ -50,7 +56,7 @@ def differentiate(
     loss, aux = loss_of(**inputs)
 
     def pull(cotangent: Any, *, again: bool = True) -> dict[str, Array]:
-        seed = torch.as_tensor(np.array(cotangent), dtype=loss.dtype)
+        seed = _seed(cotangent, loss)
         found = torch.autograd.grad(loss, list(inputs.values()), seed, retain_graph=again)
         return {name: to_numpy(grad) for name, grad in zip(inputs, found, strict=True)}
 
@@ -64,7 +70,7 @@ def functional_gradient(
     inputs, loss_of = _loss_of(target, problem, **options)
     vjp: Any = torch.func.vjp(lambda arrays: loss_of(**arrays)[0], inputs)
     loss, pull = vjp
-    found = pull(torch.as_tensor(problem.cotangent, dtype=loss.dtype))[0]
+    found = pull(_seed(problem.cotangent, loss))[0]
     return to_numpy(loss), {name: to_numpy(grad) for name, grad in found.items()}
 
 
@@ -73,7 +79,7 @@ def forward_mode(
 ) -> Array:
     """The derivative of the loss in a direction."""
     inputs, loss_of = _loss_of(target, problem, **options)
-    direction = {name: to_tensor(tangent) for name, tangent in tangents.items()}
+    direction = {name: _to_tensor(tangent) for name, tangent in tangents.items()}
     return to_numpy(torch.func.jvp(lambda x: loss_of(**x)[0], (inputs,), (direction,))[1])
 
 
@@ -86,7 +92,7 @@ def gradient_in_direction(
     tensors = [inputs[name].requires_grad_() for name in names]
     first = torch.autograd.grad(loss_of(**inputs)[0], tensors, create_graph=True)
     slope = sum(
-        (grad * to_tensor(tangents[name])).sum() for name, grad in zip(names, first, strict=True)
+        (grad * _to_tensor(tangents[name])).sum() for name, grad in zip(names, first, strict=True)
     )
     second = torch.autograd.grad(slope, tensors)  # type: ignore[arg-type]
     return {name: to_numpy(grad) for name, grad in zip(names, second, strict=True)}
@@ -97,8 +103,8 @@ def _loss_of(
 ) -> tuple[dict[str, Tensor], Callable[..., tuple[Tensor, Any]]]:
     """The inputs whose gradients are wanted, and the loss and aux as a function of them."""
     given = {"hidden": problem.hidden, "weight": problem.weight, **problem.arrays}
-    tensors = {name: to_tensor(array) for name, array in given.items()}
-    labels = to_tensor(problem.labels_for("int64"))
+    tensors = {name: _to_tensor(array) for name, array in given.items()}
+    labels = _to_tensor(problem.labels_for("int64"))
     inputs = {name: tensors[name] for name in problem.needs}
 
     def loss_of(**wanted: Tensor) -> tuple[Tensor, Any]:
@@ -114,5 +120,13 @@ def _numpy(aux: LossAux[Tensor]) -> LossAux[Array]:
     return LossAux._make(map(to_numpy, aux))
 
 
+def _seed(cotangent: Any, loss: Tensor) -> Tensor:
+    return torch.tensor(cotangent, dtype=loss.dtype, device=loss.device)
+
+
+def _to_tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    return torch_backend.to_tensor(array).to(DEVICE)
+
+
 def _given(value: Any) -> Any:
-    return to_tensor(value) if isinstance(value, np.ndarray) else value
+    return _to_tensor(value) if isinstance(value, np.ndarray) else value

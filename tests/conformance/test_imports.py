@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from harness.conformance.runner import device_environment
 
 FORBIDDEN = {
     "loss_spec": {"jax", "torch", "jax_impl", "torch_impl", "harness"},
@@ -68,6 +71,7 @@ def _run(pytestconfig, program, *arguments):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program, *arguments],
         cwd=pytestconfig.rootpath,
+        env=os.environ | device_environment("cpu"),
         capture_output=True,
         text=True,
         check=False,

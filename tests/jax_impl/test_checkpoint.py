@@ -14,7 +14,13 @@ import pytest
 
 from jax_impl import linear_cross_entropy
 from loss_spec.inputs import make_inputs
-from tests.jax_impl.programs import abstract_arrays, count_matmuls, largest_buffer, temporary_bytes
+from tests.jax_impl.programs import (
+    abstract_arrays,
+    count_matmuls,
+    largest_buffer,
+    temporary_bytes,
+    tokens_of_a_loop,
+)
 from tests.jax_impl.rounding import assert_same
 
 POLICIES = jax.checkpoint_policies
@@ -77,17 +83,22 @@ def test_matmuls(policy, forwards, strategy):
     loss = jax.checkpoint(loss, policy=policy)
 
     def count(function):
-        return count_matmuls(function, *arrays, one=(7, 8, 507))
+        return count_matmuls(function, *arrays, one=(tokens_of_a_loop(15, 7), 8, 507))
 
-    forward, backward = MATMULS[strategy]
-    assert count(jax.grad(loss, (0, 1))) == forwards * forward + backward
-    if strategy == "two_pass":  # a frozen weight stays frozen
-        assert count(jax.grad(loss)) == forwards * forward + backward - 1
-    else:
-        assert count(jax.grad(loss)) == forwards * (forward - 1)
+    for argnums, frozen in (((0, 1), 0), (0, 1)):
+        forward, backward = MATMULS[strategy]
+        if strategy == "two_pass":
+            backward -= frozen
+        else:
+            forward -= frozen
+        # What is run again was run for the loss: in a scan, as on a GPU, for nothing but that.
+        first = 1 if jax.default_backend() == "gpu" else forward
+        expected = (forwards - 1) * first + forward + backward
+        assert count(jax.grad(loss, argnums)) == expected
     assert count(loss) == 1
 
 
+@pytest.mark.cpu_only("it compares the buffers of XLA's CPU compiler")
 @every_strategy
 @policies
 def test_no_policy_keeps_the_logits(policy, forwards, strategy):

@@ -15,6 +15,8 @@ SHAPES = {"round": (256, 16, 4096), "ragged": (251, 16, 4097)}
 CHUNKS = {"vocab_chunk": 256, "token_chunk": 64, "strategy": "two_pass"}
 MIB = 2**20
 
+pytestmark = pytest.mark.cpu_only("of what a GPU's compiler assigns there is tests/gpu")
+
 
 def compile_step(loss, arrays, **options):
     """Loss and gradients of hidden and weight."""

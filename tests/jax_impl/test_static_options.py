@@ -159,6 +159,7 @@ def test_program_does_not_grow_with_the_vocabulary(strategy, dtype, sizes):
         assert sizes_of_program(vocab_size) == expected
 
 
+@pytest.mark.cpu_only("it times XLA's CPU compiler")
 @pytest.mark.parametrize("strategy", ["two_pass", "one_pass", "auto"])
 def test_a_million_classes_compile_at_once(strategy):
     """By their shapes, with what the plan chooses: 2 GiB of weight that nobody allocates.

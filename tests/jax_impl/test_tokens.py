@@ -45,6 +45,7 @@ def test_each_token_that_counts_is_in_one_block(num_tokens, size, ignored_fracti
     np.testing.assert_array_equal(visit(codes, values), np.where(codes == IGNORED, 0, values))
 
 
+@pytest.mark.cpu_only("on a GPU, where the host would wait, every token is in a block")
 @every_size
 @pytest.mark.parametrize("ignored_fraction", FRACTIONS)
 def test_blocks_are_as_many_as_the_tokens_that_count(num_tokens, size, ignored_fraction):

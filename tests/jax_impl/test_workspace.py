@@ -17,6 +17,8 @@ every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 every_strategy = pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
 
+pytestmark = pytest.mark.cpu_only("of what a GPU's compiler assigns there is tests/gpu")
+
 OPTIONS = {
     "none": {},
     "softcap": {"logit_softcap": 30.0},

@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import torch
+
+# PyTorch is imported by the fixtures, when the environment is set that it reads.
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """With arrays this small a second thread does nothing but wait."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def default_device(pytestconfig: pytest.Config) -> Iterator[None]:
+    """What a test makes is on the device that the suite is about."""
+    import torch
+
+    if pytestconfig.getoption("device") == "cpu":
+        yield
+        return
+    torch.set_default_device("cuda")
+    yield
+    torch.set_default_device(None)

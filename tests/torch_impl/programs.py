@@ -26,7 +26,7 @@ OPTIONS = {
 
 
 def make_arrays(num_tokens=NUM_TOKENS, vocab_size=VOCAB_SIZE, vocab_axis=0):
-    generator = torch.Generator().manual_seed(num_tokens)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(num_tokens)
     hidden = torch.randn(num_tokens, HIDDEN_DIM, generator=generator)
     weight = torch.randn(vocab_size, HIDDEN_DIM, generator=generator)
     labels = torch.randint(vocab_size, (num_tokens,), generator=generator)
@@ -36,8 +36,15 @@ def make_arrays(num_tokens=NUM_TOKENS, vocab_size=VOCAB_SIZE, vocab_axis=0):
     return hidden.requires_grad_(), weight.requires_grad_(), labels, bias.requires_grad_()
 
 
+def on_device(options):
+    """These options, their arrays on the device of the test."""
+    device = torch.get_default_device()
+    return {n: o.to(device) if isinstance(o, torch.Tensor) else o for n, o in options.items()}
+
+
 def model(**options):
     """The loss between a body and something that is done with it."""
+    options = on_device(options)
 
     def function(hidden, weight, labels, bias):
         given = {**CHUNKS, **options}

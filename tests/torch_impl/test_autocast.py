@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from functools import partial
 
 import numpy as np
 import pytest
@@ -36,7 +35,8 @@ every_strategy = pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
-autocast = partial(torch.autocast, "cpu")
+def autocast(dtype, **settings):
+    return torch.autocast(torch.get_default_device().type, dtype, **settings)
 
 
 def make_arrays():
@@ -88,7 +88,7 @@ def test_error_is_that_of_the_standard_loss(dtype, options, strategy):
             loss = call(function, tensors, options | chunks)
         results = loss.detach(), *gradients(loss, tensors)
         return {
-            f"{name}_error": relative_error(value.numpy(), reference)
+            f"{name}_error": relative_error(value.cpu().numpy(), reference)
             for name, value, reference in zip(expected._fields[:4], results, expected, strict=False)
         }
 
@@ -139,7 +139,7 @@ def test_to_float32_from_narrow_inputs(narrow, options, strategy):
     wide = [t.detach().float().requires_grad_() if t.is_floating_point() else t for t in tensors]
     with autocast(torch.bfloat16):
         # As on CUDA; `torch.autocast("cpu")` itself takes no float32.
-        torch.set_autocast_dtype("cpu", torch.float32)
+        torch.set_autocast_dtype(torch.get_default_device().type, torch.float32)
         loss = call(linear_cross_entropy, tensors, options | CHUNKS)
     expected = call(linear_cross_entropy, wide, options | CHUNKS)
     assert torch.equal(loss, expected)
@@ -203,6 +203,7 @@ def test_dtypes_that_do_not_go_together(enabled, name, dtypes, function):
         call(function, make_tensors(*dtypes), {})
 
 
+@pytest.mark.cpu_only("it reads the events of the CPU's allocator")
 @every_dtype
 @pytest.mark.parametrize("argument", ["weight", "hidden"])
 def test_no_copy_of_a_whole_input(argument, dtype, tmp_path):

@@ -63,4 +63,4 @@ def test_any_chunk_sizes(num_tokens, vocab_size, vocab_chunk, token_chunk, vocab
     results = (losses.detach(), *gradients)
     names = ("loss", "grad_hidden", "grad_weight", "grad_bias")
     for name, value in zip(names, results, strict=True):
-        assert relative_error(value.numpy(), getattr(expected, name)) < ROUNDING, name
+        assert relative_error(value.cpu().numpy(), getattr(expected, name)) < ROUNDING, name

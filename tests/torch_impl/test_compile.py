@@ -23,6 +23,7 @@ from tests.torch_impl.programs import (
     make_arrays,
     model,
     nothing_trained,
+    on_device,
     results,
 )
 from torch_impl import LinearCrossEntropyLoss, linear_cross_entropy
@@ -57,6 +58,7 @@ def test_other_strategies_have_two_passes(strategy):
     assert_same(found, results(model(strategy="two_pass"), arrays))
 
 
+@pytest.mark.cpu_only("it reads the events of the CPU's allocator")
 def test_inductor(tmp_path):
     """Its tanh is not that of eager code, so to rounding; and no [N, V] either."""
     arrays = make_arrays(256, 4096)
@@ -115,10 +117,11 @@ def test_any_number_of_tokens(options):
 @pytest.mark.parametrize("inside", [False, True])
 def test_autocast(dtype, inside):
     """In the compiled code or around it; the backward is run outside, as it should be."""
+    device = torch.get_default_device().type
 
     def with_autocast(function):
         def cast(*arrays):
-            with torch.autocast("cpu", dtype=dtype):
+            with torch.autocast(device, dtype=dtype):
                 return function(*arrays)
 
         return cast
@@ -142,7 +145,8 @@ def test_loss_alone(mode, change):
 
 def test_module():
     hidden, weight, labels, bias = make_arrays()
-    weights = OPTIONS["all"]["class_weight"], OPTIONS["all"]["token_weight"]
+    options = on_device(OPTIONS["all"])
+    weights = options["class_weight"], options["token_weight"]
     module = LinearCrossEntropyLoss(class_weight=weights[0], label_smoothing=0.1, **CHUNKS)
     found, expected = (
         torch.autograd.grad(
@@ -155,7 +159,7 @@ def test_module():
 
 def test_vmap():
     """Over a batch of problems that share the weight, the whole compiled."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(1)
     hidden = torch.randn(3, 5, 4, generator=generator)
     weight = torch.randn(7, 4, generator=generator)
     labels = torch.randint(7, (3, 5), generator=generator)

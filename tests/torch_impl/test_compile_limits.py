@@ -14,6 +14,7 @@ from tests.torch_impl.programs import (
     make_arrays,
     model,
     nothing_trained,
+    on_device,
     results,
 )
 
@@ -72,7 +73,8 @@ def test_operators_are_what_they_say():
     operators = torch.ops.memory_efficient_logits
     hidden, weight, labels, bias = nothing_trained(make_arrays())
     config = (0.1, 1.5, 3.0, 0.01, "mean", 20, 7, 0, True, torch.float32)
-    arrays = hidden, weight, bias, OPTIONS["all"]["class_weight"], labels.clamp_min(-1)
+    class_weight = on_device(OPTIONS["all"])["class_weight"]
+    arrays = hidden, weight, bias, class_weight, labels.clamp_min(-1)
     opcheck(operators.two_pass_forward.default, (*arrays, *config))
     statistics = operators.two_pass_forward(*arrays, *config)[1:4]
     needs = True, True, True

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated
 
 @pytest.fixture
 def arrays():
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     shapes = (5, 3), (7, 3), (7,)
     return tuple(
         torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()

@@ -40,7 +40,7 @@ def chunked(request):
 
 @pytest.fixture
 def data():
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(1)
     tokens = torch.randn(NUM_TOKENS, HIDDEN_DIM, generator=generator)
     labels = torch.randint(VOCAB_SIZE, (NUM_TOKENS,), generator=generator)
     labels[::5] = -100
@@ -57,10 +57,11 @@ def train(loss, data, *, scale=SCALE, steps=STEPS, model=None):
     """Gradients of the last step, unscaled, and the model and scaler after it."""
     model = make_model() if model is None else model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    device = torch.get_default_device().type
+    scaler = torch.amp.GradScaler(device, init_scale=scale)
     for _ in range(steps):
         optimizer.zero_grad()
-        with torch.autocast("cpu", dtype=torch.float16):
+        with torch.autocast(device, dtype=torch.float16):
             value = model(*data, loss)
         scaler.scale(value).backward()
         scaler.unscale_(optimizer)
@@ -94,7 +95,7 @@ def test_steps_are_those_of_float32(chunked, data):
         tensors = *gradients, *movement(model)
         names = [name for name, _ in model.named_parameters()]
         keys = *(f"gradient of {name}" for name in names), *(f"step of {name}" for name in names)
-        return {key: tensor.numpy() for key, tensor in zip(keys, tensors, strict=True)}
+        return {key: tensor.cpu().numpy() for key, tensor in zip(keys, tensors, strict=True)}
 
     expected = by_name(*train_in_float32(data))
 

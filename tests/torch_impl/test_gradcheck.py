@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.utils.checkpoint
 
+from tests.torch_impl.programs import on_device
 from torch_impl import linear_cross_entropy
 
 NUM_TOKENS, HIDDEN_DIM, VOCAB_SIZE = 5, 3, 7
@@ -15,7 +16,7 @@ CHUNKS = {"vocab_chunk": 3, "token_chunk": 2}
 
 
 def draw(*shape, seed):
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
@@ -51,7 +52,7 @@ def make_inputs(vocab_axis=0):
 
 def loss(hidden, weight, bias, **options):
     labels = torch.tensor([0, 6, -100, 3, 6])
-    options = {"strategy": "two_pass", **CHUNKS, **options}
+    options = {"strategy": "two_pass", **CHUNKS, **on_device(options)}
     return linear_cross_entropy(hidden, weight, labels, bias=bias, **options)
 
 

@@ -13,6 +13,8 @@ SHAPES = {"round": (256, 16, 4096), "ragged": (251, 16, 4097)}
 CHUNKS = {"vocab_chunk": 256, "token_chunk": 64, "strategy": "two_pass"}
 MIB = 2**20
 
+pytestmark = pytest.mark.cpu_only("they read the CPU's allocator; of a GPU there is tests/gpu")
+
 
 def make_arrays(num_tokens, hidden_dim, vocab_size, dtype=torch.float32, vocab_axis=0):
     generator = torch.Generator().manual_seed(0)

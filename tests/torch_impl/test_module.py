@@ -33,7 +33,7 @@ every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 @pytest.fixture
 def arrays():
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     return {
         "hidden": torch.randn(NUM_TOKENS, HIDDEN_DIM, generator=generator).requires_grad_(),
         "weight": torch.randn(VOCAB_SIZE, HIDDEN_DIM, generator=generator),

@@ -25,7 +25,7 @@ class Model(nn.Module):
 
 def train(loss_of, *, compiles: bool = False, autocasts: bool = False, is_tied: bool = False):
     """Losses of a few AdamW steps of two micro-batches each, and the weights that they end with."""
-    model, generator = Model(), torch.Generator().manual_seed(1)
+    model, generator = Model(), torch.Generator(torch.get_default_device()).manual_seed(1)
     if is_tied:
         model.head.weight = model.embedding.weight
     if compiles:
@@ -37,7 +37,8 @@ def train(loss_of, *, compiles: bool = False, autocasts: bool = False, is_tied: 
     for _ in range(STEPS):
         total = 0.0
         for part in tokens:
-            with torch.autocast("cpu", torch.bfloat16, enabled=autocasts):
+            device = torch.get_default_device().type
+            with torch.autocast(device, torch.bfloat16, enabled=autocasts):
                 hidden = model.body(model.embedding(part[:, :-1].clamp_min(0)))
                 loss = loss_of(model.head, hidden, part[:, 1:]) / num_tokens
             loss.backward()

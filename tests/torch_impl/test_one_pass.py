@@ -13,7 +13,7 @@ NUM_TOKENS, HIDDEN_DIM, VOCAB_SIZE = 12, 8, 50
 
 
 def make_arrays(dtype=torch.float64):
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     labels = torch.randint(VOCAB_SIZE, (NUM_TOKENS,), generator=generator)
     shapes = (NUM_TOKENS, HIDDEN_DIM), (VOCAB_SIZE, HIDDEN_DIM)
     hidden, weight = (

@@ -14,7 +14,7 @@ INPUTS = ("hidden", "weight", "bias")
 
 @pytest.fixture
 def arrays():
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     labels = torch.randint(VOCAB_SIZE, (3, 4), generator=generator)
     labels[0, ::3] = -100
 

@@ -11,7 +11,7 @@ CHUNKS = {"vocab_chunk": 20, "token_chunk": 4}
 
 
 def make_arrays(dtype=torch.float32):
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     hidden = torch.randn(9, 8, generator=generator).to(dtype)
     weight = torch.randn(50, 8, generator=generator).to(dtype)
     return hidden, weight, torch.randint(50, (9,), generator=generator)

@@ -17,6 +17,8 @@ every_dtype = pytest.mark.parametrize(
 )
 every_strategy = pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
 
+pytestmark = pytest.mark.cpu_only("they read the CPU's allocator; of a GPU there is tests/gpu")
+
 OPTIONS = {
     "none": {},
     "softcap": {"logit_softcap": 30.0},

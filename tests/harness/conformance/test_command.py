@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from harness.conformance import __main__ as command
+from harness.conformance import matrix
 from harness.conformance.__main__ import main
 from harness.conformance.cases import CASES
+from harness.conformance.checks import RIGHT, UNAVAILABLE, Verdict
+from harness.store import RunStore
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -24,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[3]
         ("--variants=chunked,quick", ("--variants", "standard", "tokamax", "chunked,quick")),
         ("--variants=", ("--variants", "standard")),
         ("--output_dir=/proc/nowhere", ("/proc",)),
+        ("--device=tpu", ("device", "auto", "cpu", "gpu")),
         ("--cases=all", ("cases",)),
         ("chunked", ("chunked", "--name=value")),
     ],
@@ -50,8 +54,9 @@ def test_parent_loads_no_framework():
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
-def make_records(framework, variant, status, detail=""):
-    verdict = {"status": status, "detail": detail, "errors": {}, "environment": {"versions": {}}}
+def make_records(framework, variant, status, detail="", gpu=None):
+    environment = {"versions": {"python": "3.12.0"}, "gpu": gpu}
+    verdict = {"status": status, "detail": detail, "errors": {}, "environment": environment}
     fields = {"case_id": f"{framework} {variant}", "framework": framework, "variant": variant}
     return [{**fields, "case": case, **verdict} for case in CASES]
 
@@ -78,10 +83,70 @@ def test_what_is_not_here_is_printed(tmp_path, monkeypatch, capsys):
     assert "- jax tokamax: tokamax needs Python 3.12" in path.read_text()
 
 
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """The implementations that a command line asks for, instead of a run."""
+
+    def run(*flags):
+        found = []
+
+        def record(implementations, store, console):
+            found.extend(implementations)
+            for each in make_records("torch", "chunked", "right"):
+                store.append(each)
+
+        monkeypatch.setattr(command, "_run", record)
+        assert main([*flags, f"--output_dir={tmp_path}"]) == 0
+        return found
+
+    return run
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_device(asked, monkeypatch, has_gpu):
+    """As harness.run has it: decided once, for all workers."""
+    monkeypatch.setattr("harness.flags.has_nvidia_gpu", lambda: has_gpu)
+    assert {each.device for each in asked()} == {"gpu" if has_gpu else "cpu"}
+    for device in ("cpu", "gpu"):
+        assert {each.device for each in asked(f"--device={device}")} == {device}
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", "1"), ("gpu", None)])
+def test_what_a_peer_needs_on_a_cpu_it_gets_there_alone(asked, device, expected):
+    (liger,) = asked(f"--device={device}", "--framework=torch", "--variants=liger")
+    assert dict(liger.environment).get("TRITON_INTERPRET") == expected
+
+
+@pytest.mark.parametrize(("gpu", "where"), [("NVIDIA H100", "NVIDIA H100"), (None, "a CPU")])
+def test_matrix_says_where_it_was_judged(gpu, where):
+    text = matrix.markdown(make_records("torch", "chunked", "right", gpu=gpu))
+    assert text.startswith(f"On {where}, python 3.12.0\n")
+
+
+def test_records_say_which_gpu(tmp_path, monkeypatch):
+    described = "NVIDIA H100 80GB HBM3, 4 MiB of 81559 MiB in use, driver 580.1"
+    monkeypatch.setattr(command, "describe_gpu", lambda: described)
+    monkeypatch.setattr(command, "CASES", {})
+    monkeypatch.setattr(command, "write_answers", lambda names, directory: [])
+    monkeypatch.setattr(
+        command, "run_implementation", lambda *_: [(name, Verdict("right")) for name in CASES]
+    )
+    for device, gpu in (("gpu", "NVIDIA H100 80GB HBM3"), ("cpu", None)):
+        directory = tmp_path / device
+        flags = ["--framework=jax", "--variants=chunked", f"--device={device}"]
+        assert main([*flags, f"--output_dir={directory}"]) == 0
+        (path,) = directory.glob("*/records.jsonl")
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        assert {(each["device"], each["environment"]["gpu"]) for each in records} == {(device, gpu)}
+
+
 def test_matrix(tmp_path):
     """Ours and two others: printed, written, and with a record for every cell."""
     variants = ["standard", "chunked", "cut_cross_entropy"]
-    flags = ["--framework=torch", f"--variants={','.join(variants)}", f"--output_dir={tmp_path}"]
+    flags = [
+        *("--framework=torch", f"--variants={','.join(variants)}"),
+        *("--device=cpu", f"--output_dir={tmp_path}"),
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "harness.conformance", *flags],
         capture_output=True,
@@ -106,3 +171,41 @@ def test_matrix(tmp_path):
         assert case in done.stdout
     assert f"{len(CASES)} of {len(CASES)}" in done.stdout
     assert "at most twice that of a full-logits loss" in " ".join(done.stdout.split())
+
+
+def test_a_run_that_was_interrupted_goes_on(monkeypatch, tmp_path, capsys):
+    """With the cases that have no verdict yet, and the answers of those alone."""
+    asked, solved = [], []
+
+    def judge(implementation, names, directory):
+        for name in names:
+            if len(asked) == 3:
+                asked.append("stop")
+                raise KeyboardInterrupt
+            asked.append(name)
+            yield name, Verdict(RIGHT, "")
+
+    monkeypatch.setattr(command, "run_implementation", judge)
+    monkeypatch.setattr(command, "write_answers", lambda names, _: solved.append(names) or names)
+    monkeypatch.setattr(RunStore, "_lock", lambda _: None)  # this process would hold it still
+    flags = ["--device=cpu", "--framework=torch", "--variants=chunked", f"--output_dir={tmp_path}"]
+    assert main(flags) == 130
+    assert main([*flags, "--resume"]) == 0
+    (directory,) = tmp_path.iterdir()
+    lines = (directory / "records.jsonl").read_text().splitlines()
+    names = [json.loads(line)["case"] for line in lines]
+    assert names == list(CASES)
+    assert [name for name in asked if name != "stop"] == list(CASES)
+    assert [list(names) for names in solved] == [list(CASES), list(CASES)[3:]]
+    assert main(["--device=cpu", "--framework=jax", f"--output_dir={tmp_path}", "--resume"]) == 2
+    assert "--resume: expected a run of the same cases" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("device", "status"), [("cpu", 0), ("gpu", 1)])
+def test_ours_that_does_not_see_the_gpu_is_a_failure(monkeypatch, tmp_path, device, status):
+    """A framework that is not installed is none, on a CPU."""
+    judge = lambda _, names, __: ((name, Verdict(UNAVAILABLE, "none")) for name in names)  # noqa: E731
+    monkeypatch.setattr(command, "run_implementation", judge)
+    monkeypatch.setattr(command, "write_answers", lambda names, _: names)
+    flags = [f"--device={device}", "--variants=chunked", f"--output_dir={tmp_path}"]
+    assert main(flags) == status

@@ -8,7 +8,12 @@ import pytest
 
 from harness.conformance import runner
 from harness.conformance.checks import RAISES, RIGHT, UNAVAILABLE, UNSUPPORTED, WRONG, Verdict
-from harness.conformance.runner import Implementation, run_implementation, write_answers
+from harness.conformance.runner import (
+    Implementation,
+    device_environment,
+    run_implementation,
+    write_answers,
+)
 
 PLAIN, EMPTY, BIAS, LABEL = "float32, mean", "no token, mean", "bias", "label V"
 
@@ -79,6 +84,30 @@ def test_implementation_that_is_not_there(tmp_path):
     missing = Implementation("torch", "missing", "no_such_package:loss")
     verdicts = [verdict for _, verdict in run_implementation(missing, [PLAIN, BIAS], tmp_path)]
     assert [verdict.status for verdict in verdicts] == [UNAVAILABLE, UNAVAILABLE]
+
+
+@pytest.mark.parametrize(
+    ("framework", "words"),
+    [("torch", "torch.cuda.is_available() is False"), ("jax", "jax.devices() has cpu only")],
+)
+def test_device_that_is_not_there(tmp_path, framework, words):
+    """Nothing is judged on another device than the one that was asked for."""
+    target = f"{framework}_impl:linear_cross_entropy"
+    absent = Implementation(framework, "chunked", target, device="gpu")
+    verdicts = dict(run_implementation(absent, [PLAIN, LABEL], tmp_path))
+    expected = Verdict(UNAVAILABLE, f"device=gpu: {words}")
+    assert verdicts == {PLAIN: expected, LABEL: expected}
+
+
+def test_environment_of_a_device(monkeypatch):
+    """No GPU is seen by what is judged on a CPU; on a GPU float32 is float32 in JAX as well."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=here")
+    hidden = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    assert device_environment("cpu") == hidden
+    seen = device_environment("gpu")
+    assert not seen.keys() & hidden
+    assert seen["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"
+    assert seen["XLA_FLAGS"].endswith(" --xla_dump_to=here")  # what the user says comes last
 
 
 BROKEN = {
