@@ -31,6 +31,8 @@ _LONGEST_MESSAGE = 4000
 _OF_ITSELF = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGTRAP, signal.SIGILL)
 _UNNAMED = "one that a library does not name"
 _ROOT = Path(__file__).resolve().parent.parent
+# XLA would take three quarters at most, and PyTorch all that it can get.
+_MOST_OF_A_GPU = 0.97
 
 
 class _Ended(NamedTuple):
@@ -221,11 +223,11 @@ def worker_environment(case: Case) -> dict[str, str]:
     else:
         # JAX would round float32 operands to TF32 on a GPU, and PyTorch would not.
         settings["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
-    limit = case.measurement.memory_limit_gib
-    if limit is not None and case.framework == "jax":
-        total = gpu_memory_bytes()
-        if total is not None:
-            settings["XLA_CLIENT_MEM_FRACTION"] = f"{min(limit * 2**30 / total, 1.0):.6f}"
+    total = gpu_memory_bytes() if case.framework == "jax" else None
+    if total is not None and case.measurement.device == "gpu":
+        limit = case.measurement.memory_limit_gib
+        share = _MOST_OF_A_GPU if limit is None else min(limit * 2**30 / total, 1.0)
+        settings["XLA_CLIENT_MEM_FRACTION"] = f"{share:.6f}"
     return settings
 
 

@@ -42,9 +42,9 @@ class Machine(NamedTuple):
 
 
 # "wide" fitted to `results/intel-2-cores/tune`, "narrow" (an AMD CPU that multiplies bfloat16)
-# to earlier runs. On a GPU nothing has been timed yet: these are the rates of an H100's data sheet,
-# float32 without TF32, and the bytes that go by in the program that XLA makes for one, and in
-# PyTorch's operators.
+# to earlier runs. On a GPU nothing has been timed yet: the flops per byte are guessed, somewhat
+# below an H100's data sheet (float32 without TF32); the bytes are those that go by in the program
+# that XLA makes for one, and in PyTorch's operators.
 _CPU_CACHE = 12 * 2**20
 _MACHINES = {
     ("torch", "cpu", "wide"): Machine(18, 32, 2, 2, 5, 12, _CPU_CACHE),

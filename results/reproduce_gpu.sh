@@ -2,7 +2,7 @@
 # Measures on one NVIDIA GPU what this project says of GPUs, and draws the report.
 #
 #   results/reproduce_gpu.sh                      every part that has not ended yet
-#   results/reproduce_gpu.sh --minutes=9          for so long: call it again to go on
+#   results/reproduce_gpu.sh --minutes=8          for so long: call it again to go on
 #   results/reproduce_gpu.sh gemma2_2b tune_jax   those parts
 #   results/reproduce_gpu.sh --list               the parts, and which have ended
 #   results/reproduce_gpu.sh --rehearse           all of it on the CPU, with tiny shapes
@@ -25,25 +25,26 @@ LEAST_S=20    # that are worth starting a part for
 MORE_TO_DO=75
 
 # ---- the parts: a name, how it is run, and what -----------------------------------------------
-# What is right comes before what is fast.
+# What is asked most comes first: the tests of what only a GPU can show, and the sweeps, each of
+# whose results is held to float64.
 
 PARTS=(
-  "check       check"
-  "tests_gpu   pytest  tests/gpu"
-  "tests_both  pytest  tests/conformance"
-  "tests_torch pytest  tests/torch_impl"
-  "tests_jax   pytest  tests/jax_impl"
-  "conformance conform"
+  "check         check"
+  "tests_gpu     pytest  tests/gpu"
   "gemma2_2b     sweep --preset=gemma2_2b --variants=all"
-  "llama3_8b     sweep --preset=llama3_8b --variants=all"
   "long_batch    sweep --preset=long_batch --variants=all"
-  "seed_bfloat16 sweep --preset=seed --dtype=bfloat16 --variants=all"
-  "seed_float32  sweep --preset=seed --dtype=float32 --variants=all"
   "tune_torch    tune  --framework=torch --preset=gemma2_2b --memory_budgets_mib=150,300,600,1200,4800"
   "tune_jax      tune  --framework=jax --preset=gemma2_2b --memory_budgets_mib=150,300,600,1200,4800"
   "tune_long     tune  --framework=jax --preset=long_batch --memory_budgets_mib=400,1024,2048"
+  "llama3_8b     sweep --preset=llama3_8b --variants=all"
   "whole_device  break --preset=seed --dtype=bfloat16 --variants=standard,chunked,compiled"
   "within_16gib  break --preset=seed --dtype=bfloat16 --variants=standard,chunked,compiled --memory_limit_gib=16"
+  "tests_both    pytest  tests/conformance"
+  "tests_torch   pytest  tests/torch_impl"
+  "tests_jax     pytest  tests/jax_impl"
+  "conformance   conform"
+  "seed_bfloat16 sweep --preset=seed --dtype=bfloat16 --variants=all"
+  "seed_float32  sweep --preset=seed --dtype=float32 --variants=all"
   "anatomy       apart --preset=gemma2_2b"
 )
 TILES=(--token_chunks=2048,4096,8192 --vocab_chunks=2048,4096,8192,16384)
@@ -88,12 +89,9 @@ elif [ -z "$output_dir" ]; then
   [ "$gpu" ] || fail "nvidia-smi lists no GPU; --rehearse does without"
   output_dir=results/$(tr -cs '[:alnum:]\n' - <<<"$gpu" | tr '[:upper:]' '[:lower:]')
 fi
-statuses=$output_dir/parts.txt
 
 status_of() { # of a part that has ended: what it exited with
-  if [ -d "$output_dir/$1" ]; then
-    awk -v name="$1" '$1 == name { status = $2 } END { print status }' "$statuses"
-  fi
+  cat "$output_dir/$1/status.txt" 2>/dev/null || true
 }
 
 if [ "$list" ]; then
@@ -121,26 +119,34 @@ run_check() {
 }
 
 run_pytest() {
+  if ! "$python" -c 'import hypothesis, pytest, xdist'; then
+    echo "reproduce_gpu.sh: the tests need requirements/dev.txt" >&2 && return 3
+  fi
   mkdir -p "$work/run"
   local how=(-n 8 --dist worksteal)
   # Most of them take minutes on a CPU, where CI runs them anyhow.
   if [ "$rehearse" ]; then how=(--collect-only) && [ "$1" != tests/gpu ] || how=(); fi
-  within "$python" -m pytest "$1" --device="$device" --junitxml="$work/run/junit.xml" \
-    --durations=0 -rs "${how[@]}" | tee "$work/run/output.txt" | tail -n 40
+  # What has passed is not run again when a part that was stopped goes on.
+  within "$python" -m pytest "$1" --device="$device" --done="$work/run/passed.txt" -rs \
+    "${how[@]}" 2>&1 | tee -a "$work/run/output.txt" | tail -n 40
 }
 
 run_conform() {
   local few=()
   if [ "$rehearse" ]; then few=(--framework=torch --variants=chunked); fi
-  within "$python" -m harness.conformance --device="$device" --output_dir="$work" "${few[@]}"
+  measure harness.conformance "${few[@]}"
 }
 
 run_sweep() {
   local tiny=()
   if [ "$rehearse" ]; then
     tiny=("${TINY[@]}" "${FEW[@]}")
-    # Once with every loss that there is; of other people's some are wrong in bfloat16.
-    if [ "$name" = gemma2_2b ]; then tiny+=(--variants=all --dtype=float32); fi
+    case $name in
+      # Once with every loss that there is; of other people's some are wrong in bfloat16.
+      gemma2_2b) tiny+=(--variants=all --dtype=float32) ;;
+      llama3_8b | seed_float32) tiny+=(--framework=torch) ;;
+      *) tiny+=(--framework=jax) ;;
+    esac
   fi
   measure harness.run "$@" "${tiny[@]}"
 }
@@ -158,7 +164,7 @@ run_break() {
   local tiny=()
   if [ "$rehearse" ]; then
     tiny=(--batch_size=2 --seq_len=64 --hidden_dim=16 --vocab_sizes=8192 --variants=standard
-      --memory_limit_gib=0.02)
+      --memory_limit_gib=0.02 --framework="$([ "$name" = whole_device ] && echo torch || echo jax)")
   fi
   measure harness.run --mode=breaking_point "$@" "${tiny[@]}"
 }
@@ -171,23 +177,24 @@ run_apart() {
 
 # Runs a part, and puts its folder in its place when it has ended.
 run_part() {
-  local name=$1 kind=$2 work=$output_dir/unfinished/$1 status=0 start_s=$SECONDS
+  local name=$1 kind=$2 work=$output_dir/unfinished/$1 status=0
   shift 2
   limit_s=$((deadline_s - SECONDS))
   limit_s=$((limit_s < LONGEST_S ? limit_s : LONGEST_S))
   if [ $limit_s -lt $LEAST_S ]; then return $MORE_TO_DO; fi
   printf '\n==== %s\n' "$name"
   "run_$kind" "$@" || status=$?
-  case $status in
-    124 | 130 | 137) return $MORE_TO_DO ;; # the time was up, or somebody stopped it
+  case $kind.$status in
+    pytest.5) status=0 ;;                      # none is left to run
+    *.124) return $MORE_TO_DO ;;                # its time was up
+    *.130 | *.137 | pytest.2) exit $MORE_TO_DO ;; # somebody stopped it
+    check.1 | *.[2-9] | *.??*) return "$status" ;; # what is missing may be there next time
   esac
   local run=("$work"/*/)
-  # Flags that cannot be used leave no folder, and what was missing may be there next time.
-  if [ ! -d "${run[0]}" ] || [ "$kind $status" = "check 1" ]; then return "$status"; fi
-  rm -f "${run[0]}lock"
-  mv "${run[0]}" "$output_dir/$name"
+  rm -f "${run[-1]}lock"
+  echo "$status" >"${run[-1]}status.txt"
+  mv "${run[-1]}" "$output_dir/$name"
   rm -rf "$work"
-  echo "$name $status $((SECONDS - start_s))" >>"$statuses"
   return "$status"
 }
 
@@ -195,7 +202,7 @@ run_part() {
 
 mkdir -p "$output_dir"
 deadline_s=$((SECONDS + minutes * 60))
-result=0
+result=0 more=''
 for part in "${PARTS[@]}"; do
   read -r name kind flags <<<"$part"
   if [ ${#asked[@]} != 0 ] && ! printf '%s\n' "${asked[@]}" | grep -qx "$name"; then continue; fi
@@ -206,7 +213,9 @@ for part in "${PARTS[@]}"; do
     run_part "$name" "$kind" $flags || status=$?
   fi
   if [ "$status" = $MORE_TO_DO ]; then
-    echo "reproduce_gpu.sh: $name is not done; call it again to go on" && exit $MORE_TO_DO
+    echo "reproduce_gpu.sh: $name is not done; call it again to go on"
+    more=yes
+    continue # one part that is slow must not keep the others from their turn
   fi
   if [ "$status" != 0 ]; then
     result=1
@@ -224,4 +233,5 @@ done
 if [ ${#asked[@]} = 0 ] && [ ${#sweeps[@]} -gt 1 ]; then
   "$python" -m harness.report "${sweeps[@]}" --output_dir="$output_dir/report"
 fi
+if [ "$more" ]; then exit $MORE_TO_DO; fi
 exit $result

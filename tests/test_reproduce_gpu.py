@@ -56,7 +56,8 @@ def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 def calls(tmp_path: Path) -> Sequence[str]:
     path = tmp_path / "calls"
-    return path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [line for line in lines if line.startswith("-m ")]
 
 
 def modules(tmp_path: Path) -> list[str]:
@@ -116,16 +117,51 @@ def test_only_the_parts_that_are_asked_for(run, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("status", [130, 124])
-def test_a_part_that_was_stopped_goes_on_where_it_was(run, tmp_path, status):
-    stopped = run("gemma2_2b", "llama3_8b", "--rehearse", answers={"gemma2_2b": f"exit {status}"})
+@pytest.mark.parametrize(
+    ("status", "others"),
+    [(124, ["llama3_8b"]), (130, []), (137, [])],
+    ids=["its time was up", "interrupted", "killed"],
+)
+@pytest.mark.parametrize("part", ["gemma2_2b", "conformance"])
+def test_a_part_that_was_stopped_goes_on_where_it_was(run, tmp_path, part, status, others):
+    """If its time was up the others have their turn; if somebody stopped it they have not."""
+    word = {"gemma2_2b": "gemma2_2b", "conformance": "harness.conformance"}[part]
+    parts = "llama3_8b", part
+    stopped = run(*parts, "--rehearse", answers={word: f"exit {status}"})
     assert stopped.returncode == MORE_TO_DO
-    assert len(calls(tmp_path)) == 1  # nothing after it
-    assert "--resume" not in calls(tmp_path)[0]
-    done = run("gemma2_2b", "llama3_8b", "--rehearse")
+    first = calls(tmp_path)
+    done = run(*parts, "--rehearse")
     assert done.returncode == 0, done.stderr
-    assert "--resume" in calls(tmp_path)[1]
-    assert "--resume" not in calls(tmp_path)[2]
+    again = [line for line in calls(tmp_path)[len(first) :] if word in line]
+    assert "--resume" in again[0]
+    folder = tmp_path / "out" / part
+    assert (folder / "status.txt").read_text() == "0\n"
+    assert not list(folder.glob("2*"))
+    if part == "gemma2_2b":
+        assert [name for name in ("llama3_8b",) if name in " ".join(first)] == others
+
+
+def test_tests_that_have_passed_are_not_run_again(run, tmp_path):
+    run("tests_torch", answers={"tests/torch_impl": "exit 124"})
+    assert run("tests_torch").returncode == 0
+    named = [line.split("--done=")[1].split()[0] for line in calls(tmp_path)]
+    assert len(named) == 2
+    assert named[0] == named[1]
+
+
+@pytest.mark.parametrize(("status", "ended"), [(0, True), (1, True), (5, True), (4, False)])
+def test_how_a_suite_ends(run, tmp_path, status, ended):
+    """5: all had passed before; 4: a device that is not there, which the next call may see."""
+    run("tests_gpu", answers={"tests/gpu": f"exit {status}"})
+    assert (tmp_path / "out" / "tests_gpu").is_dir() == ended
+
+
+def test_without_pytest_the_tests_are_not_over(run, tmp_path):
+    done = run("tests_gpu", "anatomy", answers={"hypothesis": "exit 1"})
+    assert done.returncode == 1
+    assert "the tests need requirements/dev.txt" in done.stderr
+    assert not (tmp_path / "out" / "tests_gpu").exists()
+    assert (tmp_path / "out" / "anatomy").is_dir()
 
 
 def test_a_part_that_fails_is_kept_and_the_others_go_on(run, tmp_path):

@@ -114,7 +114,12 @@ def test_flags_make_the_cases_of_their_mode(
         (("--mode=anatomy", "--vocab_sizes=512,1024"), ("--vocab_sizes", "one size")),
         (
             ("--mode=anatomy", "--variants=floor"),
-            ("--variants", "a variant that is a loss", "floor and stream have only a time", "got floor"),
+            (
+                "--variants",
+                "a variant that is a loss",
+                "floor and stream have only a time",
+                "got floor",
+            ),
         ),
         (("--mode=anatomy", "--warmup=2"), ("--warmup", "none", "anatomy", "got 2")),
         (("--mode=anatomy", "--repeats=2"), ("--repeats", "none", "anatomy", "got 2")),
