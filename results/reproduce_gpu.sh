@@ -164,7 +164,7 @@ run_break() {
   local tiny=()
   if [ "$rehearse" ]; then
     tiny=(--batch_size=2 --seq_len=64 --hidden_dim=16 --vocab_sizes=8192 --variants=standard
-      --memory_limit_gib=0.02 --framework="$([ "$name" = whole_device ] && echo torch || echo jax)")
+      --dtype=float32 --memory_limit_gib=0.05 --framework="$([ "$name" = whole_device ] && echo torch || echo jax)")
   fi
   measure harness.run --mode=breaking_point "$@" "${tiny[@]}"
 }
