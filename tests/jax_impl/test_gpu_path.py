@@ -14,6 +14,8 @@ from jax_impl.labels import IGNORED
 from jax_impl.tokens import order_tokens
 from tests.conformance.evaluation import CHUNKED, Framework, assert_fair, evaluate
 
+pytestmark = pytest.mark.cpu_only("on a GPU every test takes that path")
+
 EVERYTHING = {
     "logit_softcap": 2.0, "logit_scale": -0.5, "label_smoothing": 0.1, "z_loss": 1e-3,
     "has_class_weight": True, "has_token_weight": True,

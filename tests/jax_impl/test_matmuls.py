@@ -77,6 +77,7 @@ def test_gradient_of_something_else(arrays, strategy):
 def test_precision_reaches_every_matmul(arrays, precision, strategy):
     options = {"precision": precision, "vocab_chunk": 100, "strategy": strategy}
     step = jax.grad(functools.partial(loss, **options), (0, 1))
+    precision = precision or jax.config.jax_default_matmul_precision  # set for a GPU
     expected = jax.lax.Precision(precision) if precision is not None else None
     found = {
         eqn.params["precision"]

@@ -77,6 +77,7 @@ def test_every_option_and_dtype(x64, pytestconfig):
         "JAX_ENABLE_X64": str(int(x64)),
         "JAX_NUMPY_DTYPE_PROMOTION": "strict",
         "JAX_DEBUG_NANS": "1",
+        "JAX_PLATFORMS": "cpu",
     }
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM],

@@ -21,6 +21,8 @@ from torch_impl.config import Config
 from torch_impl.one_pass import one_pass_forward
 from torch_impl.two_pass import two_pass_backward, two_pass_forward
 
+pytestmark = pytest.mark.cpu_only("on a GPU every test takes that path, and tests/gpu looks on")
+
 BFLOAT16, FLOAT16, FLOAT32 = torch.bfloat16, torch.float16, torch.float32
 PRESETS = {
     "gemma2_2b": (8192, 2304, 256000),

@@ -22,9 +22,12 @@ from harness.kernels import matmul_operands
 from jax_impl import linear_cross_entropy, plan
 from tests.jax_impl.programs import abstract_arrays, temporary_bytes
 
-pytestmark = pytest.mark.skipif(
-    not is_here(), reason="needs jax-cuda12-pjrt and jax-cuda12-plugin: .ci/gpu_compiler"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not is_here(), reason="needs jax-cuda12-pjrt and jax-cuda12-plugin: .ci/gpu_compiler"
+    ),
+    pytest.mark.cpu_only("on a GPU tests/gpu looks at what runs"),
+]
 
 MIB = 2**20
 # N, D, V: real heads, a long batch, and one that nothing divides.
