@@ -1,29 +1,46 @@
-"""The device that the suite is about: `--device=cpu`, the default, or `--device=gpu`.
+"""The device that the suite is about, how XLA compiles for it, and memory that is given back.
 
-On the CPU also where there is a GPU. With a GPU both frameworks must be on it, or nothing
-runs: a test that was meant for it must not pass somewhere else. What a framework reads of
-the environment is set before a test, or a fixture, loads one.
+`--device=cpu`, the default, is the CPU also where there is a GPU. With `--device=gpu` both
+frameworks must be on one, or nothing runs: a test that was meant for it must not pass somewhere
+else. What a framework reads of the environment is set before a test, or a fixture, loads one.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.conformance.runner import device_environment
+from harness.memory.host_rss import release_free_memory
 from harness.workload import UnavailableError
 
 HERE = Path(__file__).parent
 FOR_A_GPU = ("conformance", "gpu", "jax_impl", "torch_impl")
 
+# Most of the suite's time is XLA compiling programs that run once. Without optimisations it
+# takes a quarter of that; what the tests hold a program to does not hang on them.
+UNOPTIMIZED = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
+LARGEST_RESIDENT_BYTES = 3 * 2**29
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--device", choices=("cpu", "gpu"), default="cpu", help="Where the losses run: cpu or gpu."
+    )
+    parser.addoption(
+        "--xla_optimized",
+        action="store_true",
+        help="On the CPU: XLA compiles as it does for users, which takes four times as long.",
     )
     parser.addoption(
         "--done",
@@ -36,6 +53,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     device = config.getoption("device")
     os.environ |= device_environment(device)
+    if device == "cpu" and not config.getoption("xla_optimized"):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {UNOPTIMIZED}".strip()
     # The process that the others report to.
     if config.getoption("done") is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Done(config.getoption("done")))
@@ -65,6 +84,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     done = set(path.read_text().splitlines())
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid in done])
     items[:] = [item for item in items if item.nodeid not in done]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory_is_given_back() -> Iterator[None]:
+    """Both frameworks keep every program that they have compiled: a test file needs its own."""
+    yield
+    with open("/proc/self/statm") as statm:
+        resident_bytes = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if resident_bytes < LARGEST_RESIDENT_BYTES:
+        return
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
+    gc.collect()
+    release_free_memory()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -10,12 +10,14 @@ import pytest
 
 from jax_impl import linear_cross_entropy, plan
 from tests.jax_impl.programs import abstract_arrays, temporary_bytes
+from tests.tables import grid
 
 MIB = 2**20
 SHAPES = {"round": (1024, 64, 8192), "ragged": (1021, 65, 8191), "few tokens": (24, 256, 16411)}
-every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-every_dtype = pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-every_strategy = pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
+DTYPES = ("float32", "bfloat16", "float16")
+WIDE_AND_NARROW = ("float32", "bfloat16")
+STRATEGIES = ("two_pass", "one_pass")
+LAYOUTS = (0, 1)
 
 pytestmark = pytest.mark.cpu_only("of what a GPU's compiler assigns there is tests/gpu")
 
@@ -53,9 +55,7 @@ def smallest_budget(arrays, **options):
     return int(str(refusal.value).split()[4])
 
 
-@every_strategy
-@every_dtype
-@every_shape
+@grid(shape=SHAPES, dtype=DTYPES, strategy=STRATEGIES)
 def test_every_budget_is_kept(shape, dtype, strategy):
     arrays = make_arrays(shape, dtype)
     smallest = smallest_budget(arrays, strategy=strategy)
@@ -66,10 +66,7 @@ def test_every_budget_is_kept(shape, dtype, strategy):
         assert measured_workspace(arrays, **options) <= said.workspace_bytes <= budget, said
 
 
-@every_strategy
-@every_dtype
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("vocab_axis", [0, 1])
+@grid(options=OPTIONS, vocab_axis=LAYOUTS, dtype=DTYPES, strategy=STRATEGIES)
 def test_predicted_for_all_options_and_layouts(options, vocab_axis, dtype, strategy):
     arrays = make_arrays(SHAPES["ragged"], dtype, vocab_axis)
     options = {**options, "strategy": strategy, "vocab_axis": vocab_axis}
@@ -77,10 +74,10 @@ def test_predicted_for_all_options_and_layouts(options, vocab_axis, dtype, strat
     assert measured_workspace(arrays, **options) <= said.workspace_bytes, said
 
 
-@every_strategy
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(
-    "needs", [("hidden",), ("weight",), ("hidden", "weight"), ("weight", "bias"), ()], ids=str
+@grid(
+    needs=(("hidden",), ("weight",), ("hidden", "weight"), ("weight", "bias"), ()),
+    dtype=WIDE_AND_NARROW,
+    strategy=STRATEGIES,
 )
 def test_predicted_for_what_is_frozen(needs, dtype, strategy):
     """The plan is that of all gradients; fewer take no more."""
@@ -90,8 +87,7 @@ def test_predicted_for_what_is_frozen(needs, dtype, strategy):
     assert measured <= said.workspace_bytes, said
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
+@grid(dtype=WIDE_AND_NARROW, strategy=STRATEGIES)
 def test_a_prediction_is_not_far_above(dtype, strategy):
     """Or a budget would be refused, or half of it left lying, that would do."""
     arrays = make_arrays((2048, 512, 16384), dtype, with_bias=False)
@@ -101,8 +97,7 @@ def test_a_prediction_is_not_far_above(dtype, strategy):
     assert measured > 0.5 * said.workspace_bytes, (said, measured)
 
 
-@every_strategy
-@pytest.mark.parametrize("vocab_axis", [0, 1])
+@grid(vocab_axis=LAYOUTS, strategy=STRATEGIES)
 def test_gradients_in_32_bits_are_their_own_sums(strategy, vocab_axis):
     """No second dX or dW, for ragged axes in either layout: tiles that are small beside them."""
     arrays = make_arrays((2047, 512, 16385), "float32", vocab_axis)
@@ -113,8 +108,7 @@ def test_gradients_in_32_bits_are_their_own_sums(strategy, vocab_axis):
     assert measured_workspace(arrays, **options) < hidden_bytes
 
 
-@every_strategy
-@pytest.mark.parametrize("vocab_axis", [0, 1])
+@grid(vocab_axis=LAYOUTS, strategy=STRATEGIES)
 def test_no_float32_copy_of_a_16_bit_weight(strategy, vocab_axis):
     """XLA's CPU compiler would make one before the loop. Without dW, which one_pass sums wide."""
     arrays = make_arrays((64, 256, 16385), "bfloat16", vocab_axis)

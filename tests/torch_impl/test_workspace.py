@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.tables import grid
 from tests.torch_impl.allocations import record_allocations
 from torch_impl import linear_cross_entropy, plan
 from torch_impl.matmul import operand_dtype
 
 MIB = 2**20
 SHAPES = {"round": (1024, 64, 8192), "ragged": (1021, 65, 8191), "few tokens": (24, 256, 16411)}
-every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-every_dtype = pytest.mark.parametrize(
-    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str
-)
-every_strategy = pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+WIDE_AND_NARROW = (torch.float32, torch.bfloat16)
+STRATEGIES = ("two_pass", "one_pass")
+LAYOUTS = (0, 1)
 
 pytestmark = pytest.mark.cpu_only("they read the CPU's allocator; of a GPU there is tests/gpu")
 
@@ -72,9 +72,7 @@ def assert_kept(arrays, directory, **options):
     assert measured <= said.workspace_bytes <= options["memory_budget"], said
 
 
-@every_strategy
-@every_dtype
-@every_shape
+@grid(shape=SHAPES, dtype=DTYPES, strategy=STRATEGIES)
 def test_every_budget_is_kept(shape, dtype, strategy, tmp_path):
     arrays = make_arrays(shape, dtype)
     smallest = smallest_budget(arrays, strategy=strategy)
@@ -84,8 +82,7 @@ def test_every_budget_is_kept(shape, dtype, strategy, tmp_path):
         assert_kept(arrays, tmp_path, strategy=strategy, memory_budget=budget)
 
 
-@every_strategy
-@every_dtype
+@grid(dtype=DTYPES, strategy=STRATEGIES)
 def test_the_smallest_budget_is_kept(dtype, strategy, tmp_path):
     """Of a problem so small that its tiles, smaller still, can be counted."""
     arrays = make_arrays((40, 16, 600), dtype)
@@ -93,10 +90,7 @@ def test_the_smallest_budget_is_kept(dtype, strategy, tmp_path):
     assert_kept(arrays, tmp_path, strategy=strategy, memory_budget=smallest)
 
 
-@every_strategy
-@every_dtype
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("vocab_axis", [0, 1])
+@grid(options=OPTIONS, vocab_axis=LAYOUTS, dtype=DTYPES, strategy=STRATEGIES)
 def test_predicted_for_all_options_and_layouts(options, vocab_axis, dtype, strategy, tmp_path):
     arrays = make_arrays(SHAPES["ragged"], dtype, vocab_axis=vocab_axis)
     options = {**options, "strategy": strategy, "vocab_axis": vocab_axis}
@@ -104,9 +98,11 @@ def test_predicted_for_all_options_and_layouts(options, vocab_axis, dtype, strat
     assert measured_workspace(arrays, tmp_path, **options) <= said.workspace_bytes, said
 
 
-@every_strategy
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("needs", ["hidden", "weight", "hidden weight", "weight bias", ""])
+@grid(
+    needs=("hidden", "weight", "hidden weight", "weight bias", ""),
+    dtype=WIDE_AND_NARROW,
+    strategy=STRATEGIES,
+)
 def test_predicted_for_what_is_frozen(needs, dtype, strategy, tmp_path):
     arrays = make_arrays(SHAPES["ragged"], dtype, needs=needs)
     said = plan(**arrays, strategy=strategy)
@@ -114,9 +110,7 @@ def test_predicted_for_what_is_frozen(needs, dtype, strategy, tmp_path):
     assert measured <= said.workspace_bytes, said
 
 
-@every_strategy
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("ignored_fraction", [0.05, 0.75, 1.0])
+@grid(ignored_fraction=(0.05, 0.75, 1.0), dtype=WIDE_AND_NARROW, strategy=STRATEGIES)
 def test_selecting_tokens_takes_no_more(ignored_fraction, dtype, strategy, tmp_path):
     arrays = make_arrays(SHAPES["ragged"], dtype, ignored_fraction=ignored_fraction)
     said = plan(**arrays, strategy=strategy)
@@ -124,8 +118,7 @@ def test_selecting_tokens_takes_no_more(ignored_fraction, dtype, strategy, tmp_p
     assert measured <= said.workspace_bytes, said
 
 
-@every_strategy
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@grid(dtype=WIDE_AND_NARROW, strategy=STRATEGIES)
 def test_a_prediction_is_not_far_above(dtype, strategy, tmp_path):
     """Or a budget would be refused, or half of it left lying, that would do."""
     arrays = make_arrays((2048, 512, 16384), dtype, needs="hidden weight")
@@ -135,8 +128,7 @@ def test_a_prediction_is_not_far_above(dtype, strategy, tmp_path):
     assert measured_workspace(arrays, tmp_path, **options) > 0.7 * said.workspace_bytes, said
 
 
-@every_strategy
-@pytest.mark.parametrize("vocab_axis", [0, 1])
+@grid(vocab_axis=LAYOUTS, strategy=STRATEGIES)
 def test_gradients_in_32_bits_are_their_own_sums(strategy, vocab_axis, tmp_path):
     """No second dX or dW, for ragged axes in either layout: tiles that are small beside them."""
     arrays = make_arrays((1023, 512, 4097), torch.float32, vocab_axis=vocab_axis)
@@ -147,7 +139,7 @@ def test_gradients_in_32_bits_are_their_own_sums(strategy, vocab_axis, tmp_path)
     assert measured_workspace(arrays, tmp_path, **options) < smaller
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@grid(dtype=WIDE_AND_NARROW)
 def test_buffers_are_allocated_once(dtype, tmp_path):
     """However many tiles there are, of the same size: nothing tile-sized is allocated again."""
     if operand_dtype(dtype, torch.device("cpu")) != torch.float32:
