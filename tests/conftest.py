@@ -43,6 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="On the CPU: XLA compiles as it does for users, which takes four times as long.",
     )
     parser.addoption(
+        "--large", action="store_true", help="Also tests that take more memory than a laptop has."
+    )
+    parser.addoption(
         "--done",
         type=Path,
         metavar="FILE",
@@ -103,6 +106,9 @@ def memory_is_given_back() -> Iterator[None]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("large"):
+        if not item.config.getoption("large"):
+            pytest.skip(f"--large: {mark.args[0]}")
     if item.config.getoption("device") == "cpu":
         return
     if item.path.relative_to(HERE).parts[0] not in FOR_A_GPU:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from allpairspy import AllPairs
 
-slow = pytest.mark.slow("one more of the kind that the fast tier has already seen")
+slow = pytest.mark.slow("one more of a kind that the fast tier has seen")
+optimized = pytest.mark.optimized("what users get, as XLA compiles it for them")
 
 
 def grid(**axes: Mapping[str, Any] | Iterable[Any]) -> pytest.MarkDecorator:
@@ -22,7 +23,7 @@ def grid(**axes: Mapping[str, Any] | Iterable[Any]) -> pytest.MarkDecorator:
         name: list(values.items() if isinstance(values, Mapping) else ((str(v), v) for v in values))
         for name, values in axes.items()
     }
-    cover = _pairwise([len(values) for values in named.values()])
+    covering = set(cover(*(range(len(values)) for values in named.values())))
     rows = []
     for indices in product(*(range(len(values)) for values in named.values())):
         chosen = [values[index] for values, index in zip(named.values(), indices, strict=True)]
@@ -30,14 +31,15 @@ def grid(**axes: Mapping[str, Any] | Iterable[Any]) -> pytest.MarkDecorator:
             pytest.param(
                 *(value for _, value in chosen),
                 id="-".join(name for name, _ in chosen),
-                marks=() if indices in cover else slow,
+                marks=() if indices in covering else slow,
             )
         )
     return pytest.mark.parametrize(tuple(named), rows)
 
 
-def _pairwise(sizes: list[int]) -> set[tuple[int, ...]]:
-    """Rows of indices in which every pair of indices of two axes occurs."""
-    if len(sizes) < 2:
-        return {(index,) for size in sizes for index in range(size)}
-    return {tuple(row) for row in AllPairs([range(size) for size in sizes])}
+def cover(*axes: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Few rows with a value of each axis, in which every pair of values of two axes occurs."""
+    values = [list(axis) for axis in axes]
+    if len(values) < 2:
+        return list(product(*values))
+    return [tuple(row) for row in AllPairs(values)]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -14,11 +15,15 @@ from harness.conformance.problem import Problem, make_problem, solve
 from loss_spec.inputs import numpy_dtype
 from loss_spec.reference import fair_error
 from tests.conformance.evaluation import CHUNKED, Framework, Result, evaluate
+from tests.tables import slow
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 REDUCTIONS = ("mean", "sum", "none")
 
-EXAMPLES = {"torch": 60, "jax": 12}
+FEW, MANY = {"torch": 20, "jax": 6}, {"torch": 60, "jax": 12}
+examples = pytest.mark.parametrize(
+    "examples", [pytest.param(FEW, id="few"), pytest.param(MANY, id="many", marks=slow)]
+)
 
 # JAX compiles again, about a second, for every shape, dtype, layout, pair of chunks and
 # option that is a number. So what it gets differs in the rest: values, labels, weights and
@@ -124,9 +129,10 @@ def problems_for(framework_name: str, **fixed: Any) -> st.SearchStrategy[Problem
 def for_random_problems(**fixed: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Makes a test of `holds(framework, problem, generator)`, which asserts a property."""
 
-    def decorate(holds: Callable[..., None]) -> Callable[[Framework], None]:
-        def test(framework: Framework) -> None:
-            for_all(framework.name, functools.partial(holds, framework), **fixed)
+    def decorate(holds: Callable[..., None]) -> Callable[..., None]:
+        @examples
+        def test(framework: Framework, examples: dict[str, int]) -> None:
+            for_all(framework.name, functools.partial(holds, framework), examples, **fixed)
 
         test.__name__, test.__doc__ = holds.__name__, holds.__doc__
         return test
@@ -134,7 +140,9 @@ def for_random_problems(**fixed: Any) -> Callable[[Callable[..., None]], Callabl
     return decorate
 
 
-def for_all(framework_name: str, holds: Callable[..., None], **fixed: Any) -> None:
+def for_all(
+    framework_name: str, holds: Callable[..., None], examples: dict[str, int], **fixed: Any
+) -> None:
     """`holds(problem, generator)` for as many problems as the framework has time for."""
 
     def check(problem: Problem, seed: int) -> None:
@@ -142,7 +150,7 @@ def for_all(framework_name: str, holds: Callable[..., None], **fixed: Any) -> No
 
     is_fast = framework_name == "torch"
     configured = settings(
-        max_examples=EXAMPLES[framework_name],
+        max_examples=examples[framework_name],
         derandomize=True,
         database=None,
         deadline=None,

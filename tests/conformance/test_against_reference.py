@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import cycle, product
+from itertools import cycle
 
 import pytest
 
 from harness.conformance.problem import make_problem
 from tests.conformance.evaluation import assert_fair
+from tests.tables import grid
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-REDUCTIONS = ("mean", "sum", "none")
 
 # (vocab_chunk, token_chunk) for V=507 and N=15.
 CHUNKS = {
@@ -29,27 +29,23 @@ CHUNKS = {
 
 # What costs time is a JAX compilation, one for each dtype, layout, bias and pair of chunks.
 # So every dtype gets three of them here, and every pair is seen in float32 below.
-COMPILED = [
-    (dtype, vocab_axis, has_bias, CHUNKS[chunks])
-    for dtype, (vocab_axis, has_bias, chunks) in product(
-        DTYPES,
-        [
-            (0, True, "both ragged"),
-            (0, False, "tokens ragged"),
-            (1, True, "vocab ragged"),
-        ],
-    )
-]
+# Name: (vocab_axis, has_bias, pair of chunks).
+CALLS = {
+    "[V, D], bias": (0, True, CHUNKS["both ragged"]),
+    "[V, D]": (0, False, CHUNKS["tokens ragged"]),
+    "[D, V], bias": (1, True, CHUNKS["vocab ragged"]),
+}
+# (reduction, fraction of the labels that are ignored)
+COUNTED = (
+    ("mean", 0.4), ("sum", 0.4), ("none", 0.4),
+    ("mean", 0.0), ("mean", 1.0), ("none", 0.0), ("none", 1.0),
+)  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("reduction", "ignored_fraction"),
-    [*product(REDUCTIONS, [0.4]), *product(["mean", "none"], [0.0, 1.0])],
-)
-@pytest.mark.parametrize(("dtype", "vocab_axis", "has_bias", "chunks"), COMPILED)
-def test_every_combination_of_options(
-    framework, dtype, vocab_axis, has_bias, chunks, reduction, ignored_fraction
-):
+@grid(dtype=DTYPES, call=CALLS, counted=COUNTED)
+def test_every_combination_of_options(framework, dtype, call, counted):
+    vocab_axis, has_bias, (vocab_chunk, token_chunk) = call
+    reduction, ignored_fraction = counted
     problem = make_problem(
         dtype=dtype,
         vocab_axis=vocab_axis,
@@ -57,7 +53,7 @@ def test_every_combination_of_options(
         reduction=reduction,
         ignored_fraction=ignored_fraction,
     )
-    assert_fair(framework, problem, vocab_chunk=chunks[0], token_chunk=chunks[1])
+    assert_fair(framework, problem, vocab_chunk=vocab_chunk, token_chunk=token_chunk)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """Every option together with every other, and with all dtypes, layouts and reductions.
 
-An option is given or not. PyTorch computes all 2^7 subsets, with every reduction and
-layout. JAX compiles again for the 2^5 subsets of options that change its program; there
-the rest takes turns, so that everything meets every option.
+An option is given or not. The fast tier takes a pairwise cover of all of it. Beyond that,
+PyTorch computes all 2^7 subsets, with every reduction and layout. JAX compiles again for the 2^5
+subsets of options that change its program; there the rest takes turns, so that everything meets
+every option.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 from harness.conformance.problem import excess, make_problem, solve
 from loss_spec.reference import reference_linear_cross_entropy
 from tests.conformance.evaluation import CHUNKED, Framework, assert_fair
+from tests.tables import cover, slow
 
 COMPILED_OPTIONS = {
     "label_smoothing": {"label_smoothing": 0.1},
@@ -61,6 +63,16 @@ OF_JAX = in_turn(
 )
 
 
+# Any two of: an option given or not, a dtype, a layout, a reduction.
+PAIRS = [
+    (tuple(name for name, is_given in zip(OPTIONS, given, strict=True) if is_given), *others)
+    for *given, dtype, layout, reduction in cover(
+        *[(False, True)] * len(OPTIONS), DTYPES, LAYOUTS, REDUCTIONS
+    )
+    for others in [(dtype, layout, reduction)]
+]
+
+
 @pytest.fixture
 def torch():
     framework = Framework("torch")
@@ -79,6 +91,14 @@ def named(value):
     return ("-".join(map(str, value)) or "none") if isinstance(value, tuple) else str(value)
 
 
+@pytest.mark.parametrize(("chosen", "dtype", "vocab_axis", "reduction"), PAIRS, ids=named)
+def test_any_two(framework, chosen, dtype, vocab_axis, reduction):
+    problem = problem_with(chosen, dtype=dtype, vocab_axis=vocab_axis, reduction=reduction)
+    assert_fair(framework, problem)
+    check_aux(framework, problem)
+
+
+@slow
 @pytest.mark.parametrize("chosen", subsets(OPTIONS), ids=named)
 def test_torch_with_every_reduction_and_layout(torch, chosen):
     for reduction, vocab_axis in product(REDUCTIONS, LAYOUTS):
@@ -86,6 +106,7 @@ def test_torch_with_every_reduction_and_layout(torch, chosen):
         assert_fair(torch, problem)
 
 
+@slow
 @pytest.mark.parametrize(
     ("chosen", "vocab_axis", "reduction"),
     in_turn(subsets(OPTIONS), LAYOUTS, REDUCTIONS),
@@ -97,6 +118,7 @@ def test_torch_with_every_dtype(torch, chosen, vocab_axis, reduction):
         assert_fair(torch, problem)
 
 
+@slow
 @pytest.mark.parametrize(("chosen", "dtype_and_layout", "reduction", "more"), OF_JAX, ids=named)
 def test_jax(jax, chosen, dtype_and_layout, reduction, more):
     dtype, vocab_axis = dtype_and_layout
@@ -117,11 +139,13 @@ def test_everything_meets_every_option():
     assert met >= set(product(COMPILED_OPTIONS, choices))
 
 
+@slow
 @pytest.mark.parametrize(("chosen", "dtype"), in_turn(subsets(OPTIONS), DTYPES), ids=named)
 def test_aux_of_torch(torch, chosen, dtype):
     check_aux(torch, problem_with(chosen, dtype=dtype))
 
 
+@slow
 @pytest.mark.parametrize(
     ("chosen", "dtype"),
     in_turn(

@@ -11,6 +11,7 @@ from harness.conformance.checks import RIGHT, WRONG, has_answer
 from harness.conformance.judge import judge
 from harness.conformance.problem import solve
 from tests.conformance.evaluation import CHUNKED, STANDARD
+from tests.tables import optimized, slow
 
 # What our standard gets wrong, and why that is how a standard is.
 STANDARD_IS_WRONG = {
@@ -20,6 +21,12 @@ STANDARD_IS_WRONG = {
 
 
 TWO_PASS = "two_pass"
+# What users get has every case. The other two take turns, and the rest of them is slow.
+FUNCTIONS = [pytest.param(name, CHUNKED, marks=optimized) for name in CASES] + [
+    pytest.param(name, function, marks=() if (rank + turn) % 2 else slow)
+    for turn, function in enumerate((STANDARD, TWO_PASS))
+    for rank, name in enumerate(CASES)
+]
 
 
 @functools.cache
@@ -28,8 +35,7 @@ def answer_of(name):
     return solve(case.make()) if has_answer(case.check) else None
 
 
-@pytest.mark.parametrize("function", [CHUNKED, STANDARD, TWO_PASS])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "function"), FUNCTIONS)
 def test_case(framework, function, name):
     """Problems this small have one pass unless asked, or nothing to reduce."""
     if function == TWO_PASS:

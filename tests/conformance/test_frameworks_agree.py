@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from harness.conformance.problem import make_problem, solve
 from loss_spec.reference import fair_error, relative_error
 from tests.conformance.evaluation import CHUNKED, evaluate
+from tests.tables import grid
 
 OPTIONS = {
     "none": {},
@@ -21,9 +20,11 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@grid(
+    dtype=("float16", "bfloat16", "float32", "float64"),
+    reduction=("mean", "sum", "none"),
+    options=OPTIONS,
+)
 def test_losses_and_gradients_agree(both_frameworks, dtype, reduction, options):
     problem = make_problem(dtype=dtype, reduction=reduction, **options)
     jax_result, torch_result = (evaluate(f, CHUNKED, problem) for f in both_frameworks)

@@ -11,6 +11,7 @@ from tests.conformance.evaluation import CHUNKED, assert_dtypes_and_shapes, erro
 from tests.conformance.random_problems import (
     arrays_of,
     chunked,
+    examples,
     fair_errors,
     for_all,
     for_random_problems,
@@ -41,7 +42,8 @@ def test_chunk_sizes_do_not_show(framework, problem, generator):
     assert_same(framework, problem, chunked(framework, problem.but(chunks=other)))
 
 
-def test_frameworks_agree(both_frameworks):
+@examples
+def test_frameworks_agree(both_frameworks, examples):
     """JAX and PyTorch are no further apart than both may be from float64."""
     jax, torch = both_frameworks
 
@@ -53,11 +55,12 @@ def test_frameworks_agree(both_frameworks):
             error = relative_error(array, getattr(other, name))
             assert error <= 2 * limits[name], name
 
-    for_all("jax", agree)
+    for_all("jax", agree, examples)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_ignored_tokens_count_nothing(framework, value):
+@examples
+def test_ignored_tokens_count_nothing(framework, value, examples):
     """Exactly nothing, also where their token_weight is no number."""
 
     def count_nothing(problem, generator):
@@ -71,7 +74,7 @@ def test_ignored_tokens_count_nothing(framework, value):
             assert (after.loss[ignored] == 0).all()
         assert_equal(after, before)
 
-    for_all(framework.name, count_nothing, token_weight_dtype="float32")
+    for_all(framework.name, count_nothing, examples, token_weight_dtype="float32")
 
 
 @for_random_problems()

@@ -13,6 +13,7 @@ from harness.gpu_compiler.h100 import traced_for_a_gpu
 from jax_impl.labels import IGNORED
 from jax_impl.tokens import order_tokens
 from tests.conformance.evaluation import CHUNKED, Framework, assert_fair, evaluate
+from tests.tables import grid
 
 pytestmark = pytest.mark.cpu_only("on a GPU every test takes that path")
 
@@ -28,16 +29,12 @@ def gpu() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(
-    ("dtype", "strategy", "token_chunk", "ignored_fraction"),
-    [
-        ("float32", "two_pass", 4, 0.4),
-        ("float32", "one_pass", 7, 0.4),
-        ("bfloat16", "two_pass", 7, 0.4),
-        ("bfloat16", "one_pass", 4, 0.4),
-        ("float32", "two_pass", 15, 0.4),  # a single block
-        ("bfloat16", "two_pass", 4, 1.0),
-    ],
+# A token_chunk of 15 is a single block.
+@grid(
+    dtype=("float32", "bfloat16"),
+    strategy=("two_pass", "one_pass"),
+    token_chunk=(4, 15),
+    ignored_fraction=(0.4, 1.0),
 )
 def test_right(dtype, strategy, token_chunk, ignored_fraction):
     problem = make_problem(dtype=dtype, ignored_fraction=ignored_fraction, **EVERYTHING)

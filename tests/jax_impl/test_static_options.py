@@ -16,6 +16,7 @@ from jax_impl import linear_cross_entropy, standard_linear_cross_entropy
 from jax_impl.matmul import check_precision
 from loss_spec.inputs import make_inputs
 from tests.jax_impl.programs import abstract_arrays, equations, temporary_bytes
+from tests.tables import grid
 
 NUM_TOKENS, HIDDEN_DIM, VOCAB_SIZE = 15, 8, 507
 CHUNKS = {"vocab_chunk": 100, "token_chunk": 7}
@@ -140,9 +141,7 @@ def test_pair_of_precisions_in_a_list():
 GROWING = {"ragged": (10_001, 100_001, 1_000_001), "whole": (10_000, 100_100, 1_000_100)}
 
 
-@pytest.mark.parametrize("sizes", GROWING.values(), ids=GROWING)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
+@grid(sizes=GROWING, dtype=("float32", "bfloat16"), strategy=("two_pass", "one_pass"))
 def test_program_does_not_grow_with_the_vocabulary(strategy, dtype, sizes):
     """Its loops are not unrolled, so neither does the time to compile it."""
     step = jax.value_and_grad(functools.partial(loss, strategy=strategy), (0, 1))
@@ -164,12 +163,12 @@ def test_program_does_not_grow_with_the_vocabulary(strategy, dtype, sizes):
 def test_a_million_classes_compile_at_once(strategy):
     """By their shapes, with what the plan chooses: 2 GiB of weight that nobody allocates.
 
-    In 20 s, of which it takes one; a loop over its chunks that is unrolled takes hours.
+    In a minute, of which it takes a second; a loop over its chunks that is unrolled takes hours.
     """
     arrays = abstract_arrays(64, 512, 1_000_000)
     options = {"strategy": strategy, "memory_budget": 1 << 30}
     step = jax.value_and_grad(functools.partial(linear_cross_entropy, **options), (0, 1))
     start = time.perf_counter()
     compiled = jax.jit(step).lower(*arrays).compile()
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < 60
     assert temporary_bytes(compiled) < 1 << 30

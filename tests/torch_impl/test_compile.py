@@ -11,6 +11,7 @@ import torch
 from functorch.compile import make_boxed_func
 from torch._dynamo.backends.common import aot_autograd
 
+from tests.tables import slow
 from tests.torch_impl.allocations import record_allocations
 from tests.torch_impl.programs import (
     CHUNKS,
@@ -58,6 +59,7 @@ def test_other_strategies_have_two_passes(strategy):
     assert_same(found, results(model(strategy="two_pass"), arrays))
 
 
+@slow
 @pytest.mark.cpu_only("it reads the events of the CPU's allocator")
 def test_inductor(tmp_path):
     """Its tanh is not that of eager code, so to rounding; and no [N, V] either."""

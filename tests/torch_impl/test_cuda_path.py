@@ -15,6 +15,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 
 from loss_spec import EVERYTHING, Objective
+from tests.tables import slow
 from tests.torch_impl.fake_cuda import Call, Recording, make_arrays, record, run
 from torch_impl import linear_cross_entropy
 from torch_impl.config import Config
@@ -79,7 +80,18 @@ CALLS = {
         for name in ("softcap", "bias", "frozen weight", "frozen hidden", "loss alone", "smoothing")
     },
 }
-every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+# Each way with one of the heads, each head with two of the ways: the rest is slow.
+FEW = {
+    f"{name}, {dtype}, {strategy}, vocab_axis {axis}"
+    for name, (dtype, strategy, axis) in zip([*PRESETS] * 2, WAYS, strict=True)
+}
+every_call = pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(call, id=name, marks=slow if name in HEADS.keys() - FEW else ())
+        for name, call in CALLS.items()
+    ],
+)
 
 
 def test_the_recorder_sees_a_known_allocation():

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.utils.checkpoint
 
+from tests.tables import grid
 from tests.torch_impl.programs import on_device
 from torch_impl import linear_cross_entropy
 
@@ -39,8 +40,7 @@ OPTIONS = {
         "token_weight": TOKEN_WEIGHT,
     },
 }
-every_strategy = pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
-every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+STRATEGIES = ("two_pass", "one_pass")
 
 
 def make_inputs(vocab_axis=0):
@@ -56,9 +56,7 @@ def loss(hidden, weight, bias, **options):
     return linear_cross_entropy(hidden, weight, labels, bias=bias, **options)
 
 
-@every_option
-@pytest.mark.parametrize("vocab_axis", [0, 1])
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@grid(options=OPTIONS, reduction=("mean", "sum"), vocab_axis=(0, 1))
 def test_gradcheck_of_one_pass(options, reduction, vocab_axis):
     """Its first backward hands out sums, and the next computes them again, in another order."""
     given = {"reduction": reduction, "vocab_axis": vocab_axis, "strategy": "one_pass", **options}
@@ -66,17 +64,14 @@ def test_gradcheck_of_one_pass(options, reduction, vocab_axis):
     assert torch.autograd.gradcheck(function, make_inputs(vocab_axis), nondet_tol=1e-13)
 
 
-@every_option
-@pytest.mark.parametrize("vocab_axis", [0, 1])
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@grid(options=OPTIONS, reduction=("mean", "sum", "none"), vocab_axis=(0, 1))
 def test_gradcheck(options, reduction, vocab_axis):
     """Without options it is done in test_derivatives.py."""
     given = {"reduction": reduction, "vocab_axis": vocab_axis, **options}
     assert torch.autograd.gradcheck(partial(loss, **given), make_inputs(vocab_axis))
 
 
-@every_strategy
-@every_option
+@grid(options=OPTIONS, strategy=STRATEGIES)
 def test_gradgradcheck(options, strategy):
     """A second derivative is an error under each option, and never a matrix of zeros."""
     function = partial(loss, strategy=strategy, **options)
@@ -84,8 +79,7 @@ def test_gradgradcheck(options, strategy):
         torch.autograd.gradgradcheck(function, make_inputs())
 
 
-@every_strategy
-@pytest.mark.parametrize("reentrant", [False, True])
+@grid(strategy=STRATEGIES, reentrant=(False, True))
 def test_recomputed_under_a_checkpoint(strategy, reentrant):
     """The loss in a checkpointed block: run twice, with the same gradient."""
     inputs, function = make_inputs(), partial(loss, strategy=strategy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.tables import grid, slow
 from tests.torch_impl.allocations import record_allocations
 from torch_impl import linear_cross_entropy, standard_linear_cross_entropy
 
@@ -47,9 +48,7 @@ def test_the_probe_sees_a_known_allocation(tmp_path):
     assert measured == (4000, 4000, 2000, (4000, 2000))
 
 
-@pytest.mark.parametrize("vocab_axis", [0, 1])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@grid(shape=SHAPES, dtype=(torch.float32, torch.bfloat16), vocab_axis=(0, 1))
 def test_no_full_logits(shape, dtype, vocab_axis, tmp_path):
     num_tokens, _, vocab_size = shape
     arrays = make_arrays(*shape, dtype, vocab_axis)
@@ -99,7 +98,11 @@ def test_frozen_hidden_has_no_gradient_buffer(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "shape", [(2048, 512, 32768), (64, 1024, 32768)], ids=["the sweep's largest", "few tokens"]
+    "shape",
+    [
+        pytest.param((2048, 512, 32768), id="the sweep's largest", marks=slow),
+        pytest.param((64, 1024, 32768), id="few tokens"),
+    ],
 )
 def test_default_chunks_are_lean(shape, tmp_path):
     """Where the standard loss needs 700 MiB, and where even the logits are few."""
