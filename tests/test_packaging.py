@@ -1,15 +1,21 @@
-"""Extras and the sets that `make` installs are one; `.ci/packaging` builds and installs them."""
+"""What is stated once: requirements, which extras and `make` share, and the version.
+
+`.ci/packaging` builds the wheel and installs it.
+"""
 
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DYNAMIC = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["dynamic"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+VERSION = PYPROJECT["project"]["version"]
+DYNAMIC = PYPROJECT["tool"]["setuptools"]["dynamic"]
 EXTRAS = DYNAMIC["optional-dependencies"]
 
 
@@ -29,3 +35,20 @@ def test_docs_name_extras_that_exist(name: str) -> None:
     """pip only warns of one that does not."""
     named = ",".join(re.findall(r"\.\[([\w,]+)\]", (ROOT / name).read_text()))
     assert set(filter(None, named.split(","))) <= EXTRAS.keys()
+
+
+def test_version_stands_in_one_place() -> None:
+    """Records name the versions of other packages, and a requirement may be of the same number."""
+    places = [".", ":!pyproject.toml", ":!CHANGELOG.md", ":!results", ":!requirements"]
+    found = subprocess.run(
+        ["git", "grep", "--fixed-strings", "--word-regexp", VERSION, "--", *places],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (found.returncode, found.stdout) == (1, ""), found.stderr
+
+
+def test_version_is_the_newest_release_of_the_changelog() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    unreleased, newest, *_ = headings
+    assert unreleased == "[Unreleased]"
+    assert re.fullmatch(rf"\[{re.escape(VERSION)}\] - \d{{4}}-\d\d-\d\d", newest)
