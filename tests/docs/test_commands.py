@@ -30,7 +30,7 @@ def examples() -> set[tuple[str, str]]:
 def commands() -> set[tuple[str, str]]:
     """Module and arguments, comments and what is written [so] left out."""
     found = set()
-    for name in ("README.md", "BUILD.md", "results/README.md"):
+    for name in ("README.md", "BUILD.md", "CONTRIBUTING.md", "results/README.md"):
         text = (ROOT / name).read_text().replace("\\\n", " ")
         for module, arguments in COMMAND.findall(text):
             given = re.sub(r"\[.*?\]", "", arguments)
