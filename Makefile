@@ -1,6 +1,7 @@
-# make run     measure and draw: PyTorch against JAX, standard against chunked
-# make test    all tests
-# make lint    lint, format check, types
+# make run       measure and draw: PyTorch against JAX, standard against chunked
+# make test      the fast tier: every kind of check, within five minutes on two cores
+# make test-all  the fast tier, then the whole products of which it takes a part
+# make lint      lint, format check, types
 # Flags of the harness: make run FLAGS="--preset=smoke --framework=jax"
 
 PYTHON ?= python3
@@ -12,14 +13,19 @@ GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
 REQUIREMENTS := $(if $(GPU),requirements.txt,requirements/cpu.txt)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test lint format clean
+.PHONY: run test test-all lint format clean
 
 run: $(INSTALLED)
 	$(IN_VENV)python -m harness.run $(FLAGS)
 
 # A process for each of two cores: what takes the time is compiling, which uses one.
+PYTEST := OMP_NUM_THREADS=1 $(IN_VENV)python -m pytest -n 2 --dist worksteal
+
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(IN_VENV)python -m pytest -n 2 --dist worksteal
+	$(PYTEST) -m "not slow"
+
+test-all: test
+	$(PYTEST) -m "slow or optimized" --xla_optimized
 
 lint: $(INSTALLED)
 	$(IN_VENV)ruff check .

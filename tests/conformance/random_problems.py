@@ -28,18 +28,33 @@ examples = pytest.mark.parametrize(
 # JAX compiles again, about a second, for every shape, dtype, layout, pair of chunks and
 # option that is a number. So what it gets differs in the rest: values, labels, weights and
 # reductions. Between them, these have each of those options on and off.
-_SHAPES = ("num_tokens", "hidden_dim", "vocab_size", "token_chunk", "vocab_chunk")
-_OPTIONS = ("label_smoothing", "logit_scale", "logit_softcap", "z_loss")
 COMPILED_BY_JAX: list[dict[str, Any]] = [
-    dict(zip(("dtype", "vocab_axis", "has_bias", *_SHAPES, *_OPTIONS), values, strict=True))
-    for values in (
-        ("float32", 0, True, 13, 8, 37, 4, 10, 0.125, -2.5, None, 0.0),
-        ("float32", 1, False, 40, 5, 200, 64, 33, 0.0, 1.0, 1.5, 0.5),
-        ("float64", 1, True, 7, 24, 6, 1, 1, 0.75, 0.3, 30.0, 1e-3),
-        ("bfloat16", 0, False, 20, 17, 90, 9, 45, 0.125, 1.0, 1.5, 1e-3),
-        ("float16", 1, True, 24, 3, 150, 6, 64, 0.0, -2.5, None, 0.5),
-    )
-]
+    {
+        "dtype": "float32", "vocab_axis": 0, "has_bias": True,
+        "num_tokens": 13, "hidden_dim": 8, "vocab_size": 37, "token_chunk": 4, "vocab_chunk": 10,
+        "label_smoothing": 0.125, "logit_scale": -2.5, "logit_softcap": None, "z_loss": 0.0,
+    },
+    {
+        "dtype": "float32", "vocab_axis": 1, "has_bias": False,
+        "num_tokens": 40, "hidden_dim": 5, "vocab_size": 200, "token_chunk": 64, "vocab_chunk": 33,
+        "label_smoothing": 0.0, "logit_scale": 1.0, "logit_softcap": 1.5, "z_loss": 0.5,
+    },
+    {
+        "dtype": "float64", "vocab_axis": 1, "has_bias": True,
+        "num_tokens": 7, "hidden_dim": 24, "vocab_size": 6, "token_chunk": 1, "vocab_chunk": 1,
+        "label_smoothing": 0.75, "logit_scale": 0.3, "logit_softcap": 30.0, "z_loss": 1e-3,
+    },
+    {
+        "dtype": "bfloat16", "vocab_axis": 0, "has_bias": False,
+        "num_tokens": 20, "hidden_dim": 17, "vocab_size": 90, "token_chunk": 9, "vocab_chunk": 45,
+        "label_smoothing": 0.125, "logit_scale": 1.0, "logit_softcap": 1.5, "z_loss": 1e-3,
+    },
+    {
+        "dtype": "float16", "vocab_axis": 1, "has_bias": True,
+        "num_tokens": 24, "hidden_dim": 3, "vocab_size": 150, "token_chunk": 6, "vocab_chunk": 64,
+        "label_smoothing": 0.0, "logit_scale": -2.5, "logit_softcap": None, "z_loss": 0.5,
+    },
+]  # fmt: skip
 
 # An example is a few tiles: PyTorch takes a fraction of a millisecond for each.
 _MAX_CHUNKS = 12

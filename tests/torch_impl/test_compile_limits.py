@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.library import opcheck
 
+from loss_spec import LossOptions
 from tests.torch_impl.programs import (
     NUM_TOKENS,
     OPTIONS,
@@ -17,6 +18,8 @@ from tests.torch_impl.programs import (
     on_device,
     results,
 )
+from torch_impl.config import Config
+from torch_impl.operators import flat
 
 # All PyTorch's own: Dynamo makes a bare Function for every one that it traces, and
 # Inductor and forward mode still use what is left of TorchScript.
@@ -72,7 +75,19 @@ def test_operators_are_what_they_say():
     """PyTorch's own checks: shapes, dtypes and strides without values, and no aliases."""
     operators = torch.ops.memory_efficient_logits
     hidden, weight, labels, bias = nothing_trained(make_arrays())
-    config = (0.1, 1.5, 3.0, 0.01, "mean", 20, 7, 0, True, torch.float32)
+    config = flat(
+        Config(
+            objective=LossOptions(
+                label_smoothing=0.1, logit_scale=1.5, logit_softcap=3.0, z_loss=0.01
+            ).objective,
+            reduction="mean",
+            vocab_chunk=20,
+            token_chunk=7,
+            memory_budget=0,
+            prediction=True,
+            dtype=torch.float32,
+        )
+    )
     class_weight = on_device(OPTIONS["all"])["class_weight"]
     arrays = hidden, weight, bias, class_weight, labels.clamp_min(-1)
     opcheck(operators.two_pass_forward.default, (*arrays, *config))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
-from loss_spec import EVERYTHING, Objective
+from loss_spec import EVERYTHING, LossOptions
 from tests.tables import slow
 from tests.torch_impl.fake_cuda import Call, Recording, make_arrays, record, run
 from torch_impl import linear_cross_entropy
@@ -190,7 +190,16 @@ def run_loops(strategy: str, device: str, dtype: torch.dtype, operand: torch.dty
     """The loss and its gradients, without the engine of autograd: that needs more of a device."""
     arrays = make_arrays(LOOPS._replace(dtype=dtype), device)
     hidden, weight, bias, class_weight, labels = arrays.values()
-    config = Config(Objective(0.1, -1.0, 30.0, 1e-4), "mean", 128, 64, 0, True, operand)
+    options = LossOptions(label_smoothing=0.1, logit_scale=-1.0, logit_softcap=30.0, z_loss=1e-4)
+    config = Config(
+        objective=options.objective,
+        reduction="mean",
+        vocab_chunk=128,
+        token_chunk=64,
+        memory_budget=0,
+        prediction=True,
+        dtype=operand,
+    )
     inputs = hidden, weight, bias, class_weight.float(), labels
 
     def two_pass():
