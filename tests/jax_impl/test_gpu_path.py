@@ -23,7 +23,7 @@ EVERYTHING = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def gpu() -> Iterator[None]:
     with traced_for_a_gpu():
         yield
