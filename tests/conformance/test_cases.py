@@ -21,9 +21,19 @@ STANDARD_IS_WRONG = {
 
 
 TWO_PASS = "two_pass"
-# What users get has every case. The other two take turns, and the rest of them is slow.
+# In the fast tier what users get has every case, and the other two take turns in the rest. Those
+# are slow that take seconds, and one that XLA, without its optimisations, gets wrong: it rounds
+# the tanh of the second pass in another way than that of the first.
+ALWAYS_SLOW = (
+    "bfloat16 mean, N=8192, V=8192",
+    "bfloat16 mean over 262144 tokens",
+    "V=152063",
+    "certain tokens, logit_softcap",
+)
 FUNCTIONS = [pytest.param(name, CHUNKED, marks=optimized) for name in CASES] + [
-    pytest.param(name, function, marks=() if (rank + turn) % 2 else slow)
+    pytest.param(
+        name, function, marks=slow if name in ALWAYS_SLOW or (rank + turn) % 2 == 0 else ()
+    )
     for turn, function in enumerate((STANDARD, TWO_PASS))
     for rank, name in enumerate(CASES)
 ]
@@ -37,7 +47,7 @@ def answer_of(name):
 
 @pytest.mark.parametrize(("name", "function"), FUNCTIONS)
 def test_case(framework, function, name):
-    """Problems this small have one pass unless asked, or nothing to reduce."""
+    """Problems this small have one pass unless two are asked for."""
     if function == TWO_PASS:
         target = functools.partial(framework.implementation.linear_cross_entropy, strategy=TWO_PASS)
     else:
