@@ -34,7 +34,8 @@ def plan_of(framework: str, device: str, shape: Shape, options: dict[str, Any]) 
         dtype=shape.dtype,
     )
     widens = device == "cpu" and (
-        shape.dtype == "float16" or (shape.dtype == "bfloat16" and not multiplies_bfloat16())
+        shape.dtype == "float16"
+        or (shape.dtype == "bfloat16" and not multiplies_bfloat16(framework))
     )
     backend = Backend(framework, device, widens)
     needs = Needs(hidden=True, weight=True, bias=False)

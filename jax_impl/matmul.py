@@ -23,7 +23,7 @@ def operand_dtype(dtype: jnp.dtype) -> jnp.dtype:
     16-bit ones stay as they are where that is faster, so that they stay on tensor cores;
     on most CPUs it is not, and they are widened tile by tile.
     """
-    if jax.default_backend() != "cpu" or (dtype == jnp.bfloat16 and multiplies_bfloat16()):
+    if jax.default_backend() != "cpu" or (dtype == jnp.bfloat16 and multiplies_bfloat16("jax")):
         return dtype
     return accumulation_dtype(dtype)
 

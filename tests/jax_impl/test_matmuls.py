@@ -90,7 +90,7 @@ def test_precision_reaches_every_matmul(arrays, precision, strategy):
 @pytest.fixture(params=[True, False], ids=["multiplies bfloat16", "widens"])
 def multiplies_bfloat16(request, monkeypatch):
     """A CPU that has instructions for it, or one that has none."""
-    monkeypatch.setattr("jax_impl.matmul.multiplies_bfloat16", lambda: request.param)
+    monkeypatch.setattr("jax_impl.matmul.multiplies_bfloat16", lambda _: request.param)
     jax.clear_caches()  # what has been traced was traced for this machine's CPU
     yield request.param
     jax.clear_caches()
