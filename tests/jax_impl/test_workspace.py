@@ -87,6 +87,7 @@ def test_predicted_for_what_is_frozen(needs, dtype, strategy):
     assert measured <= said.workspace_bytes, said
 
 
+@pytest.mark.cpu_kind("XLA compiles for its instructions")
 @grid(dtype=WIDE_AND_NARROW, strategy=STRATEGIES)
 def test_a_prediction_is_not_far_above(dtype, strategy):
     """Or a budget would be refused, or half of it left lying, that would do."""

@@ -90,6 +90,7 @@ def test_the_smallest_budget_is_kept(dtype, strategy, tmp_path):
     assert_kept(arrays, tmp_path, strategy=strategy, memory_budget=smallest)
 
 
+@pytest.mark.cpu_kind("16-bit operands are widened, or products need a room of their own")
 @grid(options=OPTIONS, vocab_axis=LAYOUTS, dtype=DTYPES, strategy=STRATEGIES)
 def test_predicted_for_all_options_and_layouts(options, vocab_axis, dtype, strategy, tmp_path):
     arrays = make_arrays(SHAPES["ragged"], dtype, vocab_axis=vocab_axis)
@@ -118,6 +119,7 @@ def test_selecting_tokens_takes_no_more(ignored_fraction, dtype, strategy, tmp_p
     assert measured <= said.workspace_bytes, said
 
 
+@pytest.mark.cpu_kind("what the library takes for itself must not be most of it")
 @grid(dtype=WIDE_AND_NARROW, strategy=STRATEGIES)
 def test_a_prediction_is_not_far_above(dtype, strategy, tmp_path):
     """Or a budget would be refused, or half of it left lying, that would do."""
@@ -139,6 +141,7 @@ def test_gradients_in_32_bits_are_their_own_sums(strategy, vocab_axis, tmp_path)
     assert measured_workspace(arrays, tmp_path, **options) < smaller
 
 
+@pytest.mark.cpu_kind("in 16 bits it runs where operands are widened, and nowhere else")
 @grid(dtype=WIDE_AND_NARROW)
 def test_buffers_are_allocated_once(dtype, tmp_path):
     """However many tiles there are, of the same size: nothing tile-sized is allocated again."""
