@@ -1,0 +1,96 @@
+"""What the runner says of a breakage, in a checkout with two functions and three tests."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.breakages.breakage import Breakage, table_errors
+from tests.breakages.runner import BROKEN_TABLE, CAUGHT, NOT_CAUGHT, Runner
+
+FILES = {
+    "shop/prices.py": "def twice(price):\n    return 2 * price\n\n\n"
+    "def thrice(price):\n    return 3 * price\n\n\nLIMIT = 10\n",
+    "tests/shop/test_twice.py": "from shop.prices import LIMIT, twice\n\n\n"
+    "def test_twice():\n    assert twice(LIMIT) == 20\n",
+    "tests/shop/test_thrice.py": "from shop.prices import thrice\n\n\n"
+    "def test_thrice():\n    assert thrice(1) == 3\n",
+    "tests/shop/test_fails_anyway.py": "def test_fails_anyway():\n    assert False\n",
+    "pyproject.toml": '[tool.pytest.ini_options]\npythonpath = ["."]\n',
+}
+TEST_FOLDERS = {"shop": ("tests/shop/test_twice.py", "tests/shop/test_thrice.py")}
+TWICE, THRICE = TEST_FOLDERS["shop"]
+
+# (old, new, the test file that should fail), and what becomes of it.
+BREAKAGES = {
+    "caught by its file": (
+        ("return 2 *", "return 4 *", TWICE), CAUGHT, f"{TWICE}::test_twice",
+    ),
+    "caught by another file": (
+        ("return 3 *", "return 4 *", TWICE), CAUGHT, f"{THRICE}::test_thrice",
+    ),
+    "no test looks": (("LIMIT = 10", "LIMIT = 10.0", TWICE), NOT_CAUGHT, "all tests pass"),
+    "no test can be collected": (
+        ("LIMIT = 10", "", TWICE), BROKEN_TABLE, "pytest ended with status 2",
+    ),
+    "its test never passes": (
+        ("return 2 *", "return 4 *", "tests/shop/test_fails_anyway.py"),
+        BROKEN_TABLE, "tests/shop/test_fails_anyway.py::test_fails_anyway fails without",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for command in (["init", "--quiet"], ["add", "."]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def test_results(root: Path) -> None:
+    breakages = [
+        Breakage(name, "shop/prices.py", *places) for name, (places, _, _) in BREAKAGES.items()
+    ]
+    runner = Runner(root, TEST_FOLDERS, jobs=2)
+    found = {result.breakage.name: result for result in runner.run(breakages)}
+    for name, (_, status, detail) in BREAKAGES.items():
+        assert (found[name].status, found[name].detail[: len(detail)]) == (status, detail)
+    # All of it has happened in copies.
+    assert {name: (root / name).read_text() for name in FILES} == FILES
+
+
+@pytest.mark.parametrize(("hangs", "status"), [(False, NOT_CAUGHT), (True, CAUGHT)])
+def test_no_end_counts_only_where_it_is_expected(root: Path, hangs: bool, status: str) -> None:
+    endless = "    while True: pass\n    return 2"
+    breakage = Breakage("no end", "shop/prices.py", "    return 2", endless, TWICE, hangs)
+    (result,) = Runner(root, TEST_FOLDERS, file_limit_s=2.0).run([breakage])
+    assert (result.status, result.detail) == (status, "no end within the time limit")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"old": "return"}, "expected `old` once in shop/prices.py, got 2"),
+        ({"old": "return 5"}, "expected `old` once in shop/prices.py, got 0"),
+        ({"new": "return ("}, "shop/prices.py does not compile"),
+        ({"new": "return 2"}, "`new` is the same as `old`"),
+        ({"caught_by": "tests/shop/test_twice.py/no"}, "there is no tests/shop/test_twice.py/no"),
+        ({"caught_by": "tests/test_other.py"}, "expected `caught_by` in tests/shop/"),
+        ({"path": "shop/none.py"}, "No such file"),
+    ],
+)
+def test_entry_that_does_not_fit(root: Path, changes: dict[str, str], error: str) -> None:
+    good = Breakage("one", "shop/prices.py", "return 2", "return 4", TWICE)
+    assert table_errors([good], root, TEST_FOLDERS) == []
+    errors = table_errors([good._replace(**changes)], root, TEST_FOLDERS)
+    assert error in " ".join(errors)
+
+
+def test_names_are_not_taken_twice(root: Path) -> None:
+    good = Breakage("one", "shop/prices.py", "return 2", "return 4", TWICE)
+    assert "no other entry" in table_errors([good, good], root, TEST_FOLDERS)[0]
