@@ -70,6 +70,18 @@ def test_inductor(tmp_path):
     assert record_allocations(lambda: results(fast, arrays), tmp_path).largest < 4 * 256 * 4096 / 10
 
 
+@pytest.mark.cpu_only("it reads the events of the CPU's allocator")
+def test_budget(tmp_path):
+    """The plan is made in the operators, which must hear of it."""
+    arrays = make_arrays(256, 4096)
+    largest = []
+    for budget in (None, 3 * 2**19):
+        function = compiled(model(vocab_chunk=None, token_chunk=None, memory_budget=budget))
+        recorded = record_allocations(lambda step=function: results(step, arrays), tmp_path)
+        largest.append(recorded.largest)
+    assert largest[1] < 2**20 < largest[0]
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_one_operator_each_way(dynamic):
     """No loop is unrolled into the graph, and nothing there is tokens x vocabulary."""

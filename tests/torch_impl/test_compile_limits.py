@@ -71,10 +71,12 @@ def test_forward_mode(change):
         torch.compile(derivative, backend="aot_eager")(hidden)
 
 
-def test_operators_are_what_they_say():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_operators_are_what_they_say(dtype):
     """PyTorch's own checks: shapes, dtypes and strides without values, and no aliases."""
     operators = torch.ops.memory_efficient_logits
     hidden, weight, labels, bias = nothing_trained(make_arrays())
+    hidden, weight, bias = (array.to(dtype) for array in (hidden, weight, bias))
     config = flat(
         Config(
             objective=LossOptions(
@@ -85,7 +87,7 @@ def test_operators_are_what_they_say():
             token_chunk=7,
             memory_budget=0,
             prediction=True,
-            dtype=torch.float32,
+            dtype=dtype,
         )
     )
     class_weight = on_device(OPTIONS["all"])["class_weight"]

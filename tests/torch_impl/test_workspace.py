@@ -130,6 +130,18 @@ def test_a_prediction_is_not_far_above(dtype, strategy, tmp_path):
     assert measured_workspace(arrays, tmp_path, **options) > 0.7 * said.workspace_bytes, said
 
 
+@grid(needs=("hidden", "weight"), dtype=(torch.bfloat16, torch.float16))
+def test_sums_of_16_bit_gradients_are_counted(needs, dtype, tmp_path):
+    """Where they are most of what there is: wide hidden, small tiles."""
+    sizes = {"hidden": (2048, 512, 64), "weight": (64, 2048, 4096)}
+    arrays = make_arrays(sizes[needs], dtype, needs=needs)
+    options = {"strategy": "two_pass", "token_chunk": 32}
+    options["vocab_chunk"] = 32 if needs == "hidden" else 1024
+    said = plan(**arrays, **options)
+    measured = measured_workspace(arrays, tmp_path, **options)
+    assert 0.7 * said.workspace_bytes < measured <= said.workspace_bytes, said
+
+
 @grid(vocab_axis=LAYOUTS, strategy=STRATEGIES)
 def test_gradients_in_32_bits_are_their_own_sums(strategy, vocab_axis, tmp_path):
     """No second dX or dW, for ragged axes in either layout: tiles that are small beside them."""
