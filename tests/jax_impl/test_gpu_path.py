@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from harness.conformance.problem import make_problem
+from harness.conformance.hard_problems import small_probabilities
+from harness.conformance.problem import make_problem, solve
 from harness.gpu_compiler.h100 import traced_for_a_gpu
 from jax_impl.labels import IGNORED
 from jax_impl.tokens import order_tokens
-from tests.conformance.evaluation import CHUNKED, Framework, assert_fair, evaluate
+from tests.conformance.evaluation import CHUNKED, Framework, assert_fair, errors, evaluate
 from tests.tables import grid
 
 pytestmark = pytest.mark.cpu_only("on a GPU every test takes that path")
@@ -39,6 +40,13 @@ def gpu() -> Iterator[None]:
 def test_right(dtype, strategy, token_chunk, ignored_fraction):
     problem = make_problem(dtype=dtype, ignored_fraction=ignored_fraction, **EVERYTHING)
     assert_fair(Framework("jax"), problem, strategy=strategy, token_chunk=token_chunk)
+
+
+def test_float16_mean_over_many_tokens():
+    """Gradients of logits that are below float16's range unless they are scaled up first."""
+    problem = small_probabilities()
+    result = evaluate(Framework("jax"), CHUNKED, problem, strategy="two_pass")
+    assert errors(result, solve(problem))["grad_weight"] <= np.finfo(np.float16).eps
 
 
 @pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])
