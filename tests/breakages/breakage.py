@@ -10,7 +10,8 @@ from typing import NamedTuple
 class Breakage(NamedTuple):
     """`old`, which occurs once in the file at `path`, becomes `new`.
 
-    `name` says what is broken. `caught_by` is the test file that should fail; it runs first.
+    `name` says what is broken. `caught_by` is the test file that should fail, or one test in it
+    as `file::test`; it runs first.
     """
 
     name: str
@@ -60,10 +61,17 @@ def table_errors(
                 f"{breakage.name}: expected `caught_by` in {' or '.join(folders)}, "
                 f"got {breakage.caught_by}"
             )
-        if not (root / breakage.caught_by).is_file():
+        if not _exists(root, breakage.caught_by):
             errors.append(f"{breakage.name}: there is no {breakage.caught_by}")
         try:
             broken_text(breakage, (root / breakage.path).read_text())
         except (OSError, ValueError) as error:
             errors.append(str(error))
     return errors
+
+
+def _exists(root: Path, caught_by: str) -> bool:
+    file, _, test = caught_by.partition("::")
+    if not (root / file).is_file():
+        return False
+    return not test or f"def {test}(" in (root / file).read_text()

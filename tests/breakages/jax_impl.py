@@ -6,6 +6,8 @@ from tests.breakages.breakage import Breakage
 
 _AGAINST_REFERENCE = "tests/conformance/test_against_reference.py"
 _OPTIONS = "tests/conformance/test_all_combinations.py"
+_AUX = f"{_OPTIONS}::test_aux_of_jax"
+_CHUNK_SIZES = f"{_AGAINST_REFERENCE}::test_every_pair_of_chunk_sizes"
 _SUMS = "tests/conformance/test_many_chunks.py"
 _MEMORY = "tests/jax_impl/test_compiled_memory.py"
 _WORKSPACE = "tests/jax_impl/test_workspace.py"
@@ -93,7 +95,7 @@ BREAKAGES = (
         "jax_impl/two_pass.py",
         "functools.partial(tile_scores, config, hidden_block, weight, bias)",
         "functools.partial(tile_scores, config, hidden_block, weight, None)",
-        _AGAINST_REFERENCE,
+        _CHUNK_SIZES,
     ),
     Breakage(
         "JAX: logit_scale is missing in dX alone",
@@ -115,7 +117,7 @@ BREAKAGES = (
         "jax_impl/logits.py",
         "return jnp.tanh(scores * (objective.logit_scale / objective.logit_softcap))",
         "return objective.logit_scale * jnp.tanh(scores / objective.logit_softcap)",
-        _OPTIONS,
+        _AUX,
     ),
     Breakage(
         "JAX: the derivative of the softcap is left out",
@@ -216,7 +218,7 @@ BREAKAGES = (
         "jax_impl/statistics.py",
         "column = vocab.start + jnp.argmax(scores, axis=1).astype(jnp.int32)",
         "column = jnp.argmax(scores, axis=1).astype(jnp.int32)",
-        _OPTIONS,
+        _AUX,
     ),
     Breakage(
         "JAX: the prediction passes over a NaN",
@@ -230,14 +232,14 @@ BREAKAGES = (
         "jax_impl/loss_aux.py",
         "jnp.where(ignored, -1, prediction)",
         "jnp.where(ignored, 0, prediction)",
-        _OPTIONS,
+        _AUX,
     ),
     Breakage(
         "JAX: num_tokens counts the ignored ones",
         "jax_impl/loss_aux.py",
         "num_tokens=jnp.sum(~ignored, dtype=jnp.int32),",
         "num_tokens=jnp.int32(ignored.size),",
-        _OPTIONS,
+        _AUX,
     ),
     # Derivatives.
     Breakage(

@@ -29,7 +29,7 @@ BREAKAGES = {
         ("return 2 *", "return 4 *", TWICE), CAUGHT, f"{TWICE}::test_twice",
     ),
     "caught by another file": (
-        ("return 3 *", "return 4 *", TWICE), CAUGHT, f"{THRICE}::test_thrice",
+        ("return 3 *", "return 4 *", f"{TWICE}::test_twice"), CAUGHT, f"{THRICE}::test_thrice",
     ),
     "no test looks": (("LIMIT = 10", "LIMIT = 10.0", TWICE), NOT_CAUGHT, "all tests pass"),
     "no test can be collected": (
@@ -81,6 +81,7 @@ def test_no_end_counts_only_where_it_is_expected(root: Path, hangs: bool, status
         ({"new": "return ("}, "shop/prices.py does not compile"),
         ({"new": "return 2"}, "`new` is the same as `old`"),
         ({"caught_by": "tests/shop/test_twice.py/no"}, "there is no tests/shop/test_twice.py/no"),
+        ({"caught_by": f"{TWICE}::test_none"}, "there is no tests/shop/test_twice.py::test_none"),
         ({"caught_by": "tests/test_other.py"}, "expected `caught_by` in tests/shop/"),
         ({"path": "shop/none.py"}, "No such file"),
     ],

@@ -6,6 +6,8 @@ from tests.breakages.breakage import Breakage
 
 _AGAINST_REFERENCE = "tests/conformance/test_against_reference.py"
 _OPTIONS = "tests/conformance/test_all_combinations.py"
+_AUX = f"{_OPTIONS}::test_aux_of_torch"
+_CHUNK_SIZES = f"{_AGAINST_REFERENCE}::test_every_pair_of_chunk_sizes"
 _SUMS = "tests/conformance/test_many_chunks.py"
 _MEMORY = "tests/torch_impl/test_memory.py"
 _WORKSPACE = "tests/torch_impl/test_workspace.py"
@@ -82,7 +84,7 @@ BREAKAGES = (
         "torch_impl/two_pass.py",
         "tiles.scores(block, weight_chunk, chunk_bias),",
         "tiles.scores(block, weight_chunk, None),",
-        _AGAINST_REFERENCE,
+        _CHUNK_SIZES,
     ),
     Breakage(
         "PyTorch: the gradient of bias is that of the last block of tokens",
@@ -103,7 +105,7 @@ BREAKAGES = (
         "torch_impl/logits.py",
         "scores.mul_(objective.logit_scale / objective.logit_softcap).tanh_()",
         "scores.div_(objective.logit_softcap).tanh_().mul_(objective.logit_scale)",
-        _OPTIONS,
+        _AUX,
     ),
     Breakage(
         "PyTorch: the derivative of the softcap is left out",
@@ -196,21 +198,21 @@ BREAKAGES = (
         "torch_impl/statistics.py",
         "winner = winner.add_(vocab.start).to(torch.int32)",
         "winner = winner.to(torch.int32)",
-        _OPTIONS,
+        _AUX,
     ),
     Breakage(
         "PyTorch: the prediction of an ignored token is class 0",
         "torch_impl/loss_aux.py",
         "prediction.masked_fill(ignored, -1)",
         "prediction.masked_fill(ignored, 0)",
-        _OPTIONS,
+        _AUX,
     ),
     Breakage(
         "PyTorch: num_tokens counts the ignored ones",
         "torch_impl/loss_aux.py",
         "num_tokens=(~ignored).sum(dtype=torch.int32),",
         "num_tokens=torch.ones_like(ignored).sum(dtype=torch.int32),",
-        _OPTIONS,
+        _AUX,
     ),
     # Derivatives.
     Breakage(
