@@ -15,6 +15,7 @@ from harness.prediction.packing import Value, packed_bytes
 from harness.reference import inputs_of
 from loss_spec import FLOAT_DTYPES
 from loss_spec.cpu import matmul_instructions
+from tests.tables import optimized
 
 MEASUREMENT = Measurement(warmup=0, repeats=1, timeout_s=60, device="cpu", memory_limit_gib=None)
 
@@ -30,12 +31,21 @@ SHAPES = {
     "few tokens, ragged": (1, 7, 256, 5003),
     "no gap is large enough": (2, 200, 333, 1001),
 }
-with_room = pytest.mark.cpu_kind("what oneDNN takes for itself shows in the peak")
+NARROW = ("float16", "bfloat16")
+MARKS = {
+    "few tokens": pytest.mark.cpu_kind("what oneDNN takes for itself shows in the peak"),
+    "few tokens, ragged": pytest.mark.cpu_kind("what oneDNN takes for itself shows in the peak"),
+    "no gap is large enough": optimized,
+}
+every_shape = pytest.mark.parametrize(
+    "sizes",
+    [pytest.param(SHAPES[name], id=name, marks=MARKS.get(name, ())) for name in SHAPES],
+)
 
 
 def kernel_room_bytes(framework: str, shape: Shape) -> int:
     """What oneDNN takes for itself while it multiplies 16-bit matrices to make dX, the last."""
-    if framework != "torch" or shape.dtype not in ("float16", "bfloat16"):
+    if framework != "torch" or shape.dtype not in NARROW:
         return 0
     instructions = matmul_instructions("torch")
     if shape.dtype == "bfloat16" and instructions == "avx512":
@@ -68,20 +78,19 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        pytest.param(sizes, id=name, marks=with_room if name.startswith("few tokens") else ())
-        for name, sizes in SHAPES.items()
-    ],
-)
-def test_peak_of_the_standard_loss(backend: Any, sizes: tuple[int, ...], dtype: str) -> None:
+@every_shape
+def test_peak_of_the_standard_loss(
+    backend: Any, sizes: tuple[int, ...], dtype: str, request: pytest.FixtureRequest
+) -> None:
     batch_size, seq_len, hidden_dim, vocab_size = sizes
     shape = Shape(
         batch_size=batch_size, seq_len=seq_len, hidden_dim=hidden_dim, vocab_size=vocab_size,
         dtype=dtype, ignored_fraction=0.1, seed=0,
     )  # fmt: skip
     framework = "torch" if backend.__name__.endswith("torch_backend") else "jax"
+    is_reordered = framework == "jax" and not request.config.getoption("xla_optimized")
+    if is_reordered and shape.dtype in NARROW and sizes == SHAPES["no gap is large enough"]:
+        pytest.skip("--xla_optimized: otherwise XLA runs it in another order, which has a gap")
     case = make_case(framework, "standard", shape, MEASUREMENT, {})
     figures = backend.build(case, inputs_of(shape), "cpu").measure_memory()
     measured = figures.inputs_bytes + figures.readings[0].additional_bytes
