@@ -153,4 +153,11 @@ BREAKAGES = (
         "return max(2 * shape.logits_bytes,",
         "tests/harness/prediction/test_memory.py",
     ),
+    Breakage(
+        "plans: the parent widens bfloat16 where the worker's loss does not",
+        "harness/plans.py",
+        "not multiplies_bfloat16(framework)",
+        "multiplies_bfloat16(framework)",
+        "tests/harness/test_plans.py",
+    ),
 )
