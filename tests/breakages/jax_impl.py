@@ -127,13 +127,6 @@ BREAKAGES = (
         _OPTIONS,
     ),
     Breakage(
-        "JAX: the derivative of the softcap loses its digits near the cap",
-        "jax_impl/logits.py",
-        "return (1 - scores) * (1 + scores)",
-        "return 1 - scores * scores",
-        _OPTIONS,
-    ),
-    Breakage(
         "JAX: z_loss of the logsumexp and not of its square",
         "jax_impl/objective.py",
         "losses += objective.z_loss * statistics.logsumexp(factor) ** 2",

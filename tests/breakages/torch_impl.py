@@ -115,13 +115,6 @@ BREAKAGES = (
         _OPTIONS,
     ),
     Breakage(
-        "PyTorch: the derivative of the softcap loses its digits near the cap",
-        "torch_impl/logits.py",
-        "torch.neg(scores, out=slope).add_(1)\n    slope.addcmul_(slope, scores)",
-        "torch.mul(scores, scores, out=slope).neg_().add_(1)",
-        _OPTIONS,
-    ),
-    Breakage(
         "PyTorch: z_loss of the logsumexp and not of its square",
         "torch_impl/objective.py",
         "losses += objective.z_loss * statistics.logsumexp(factor) ** 2",
