@@ -10,7 +10,7 @@ import os
 from typing import Any, NamedTuple
 
 from harness.conformance.runner import UNTUNED
-from harness.device_profile import Event, profile_jax
+from tests.gpu_profiles.device_profile import Event, profile_jax
 
 
 class Compiled(NamedTuple):

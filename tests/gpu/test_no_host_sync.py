@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness.device_profile import copies_to_host, kernels
 from tests.gpu import jax_steps
 from tests.gpu.own_process import in_own_process
 from tests.gpu.torch_steps import make_arrays, make_step
+from tests.gpu_profiles.device_profile import copies_to_host, kernels
 
 SHAPE = NUM_TOKENS, HIDDEN_DIM, VOCAB_SIZE = 1000, 256, 5000
 CHUNKS = {"vocab_chunk": 999, "token_chunk": 300}  # several, and a rest

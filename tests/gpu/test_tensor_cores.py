@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.device_profile import kernels
-from harness.kernels import is_matmul, matmul_operands, operand_dtype, uses_tensor_cores
 from tests.gpu import jax_steps, torch_steps
 from tests.gpu.own_process import in_own_process
+from tests.gpu_profiles.device_profile import kernels
+from tests.gpu_profiles.kernels import is_matmul, matmul_operands, operand_dtype, uses_tensor_cores
 
 SHAPE = 2048, 1024, 16384
 every_strategy = pytest.mark.parametrize("strategy", ["two_pass", "one_pass"])

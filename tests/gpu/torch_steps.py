@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.device_profile import Event, profile_torch
+from tests.gpu_profiles.device_profile import Event, profile_torch
 from torch_impl import linear_cross_entropy
 
 

@@ -18,8 +18,8 @@ from harness.gpu_compiler.h100 import (
     is_here,
     traced_for_a_gpu,
 )
-from harness.kernels import matmul_operands
 from jax_impl import linear_cross_entropy, plan
+from tests.gpu_profiles.kernels import matmul_operands
 from tests.jax_impl.programs import abstract_arrays, temporary_bytes
 
 pytestmark = [

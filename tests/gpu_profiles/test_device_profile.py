@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.device_profile import (
+from tests.gpu_profiles.device_profile import (
     Event,
     copies_to_host,
     kernels,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.kernels import is_matmul, matmul_operands, operand_dtype, uses_tensor_cores
+from tests.gpu_profiles.kernels import is_matmul, matmul_operands, operand_dtype, uses_tensor_cores
 
 # (operands, tensor cores); None where the name alone does not say.
 MATMULS = {
