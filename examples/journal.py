@@ -7,14 +7,13 @@ import os
 import statistics
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from examples.recipe import METRICS, Recipe
-from harness.json_lines import line_of, objects_in
-from harness.memory.figures import Reading
+from examples.metrics import METRICS, line_of, read_metrics
+from examples.recipe import Recipe
 
 
 class Journal:
@@ -28,11 +27,11 @@ class Journal:
         self._recipe, self._console = recipe, Console(highlight=False)
         recipe.output_dir.mkdir(parents=True, exist_ok=True)
         path = recipe.output_dir / METRICS
-        kept = [line for line in objects_in(path) if 0 <= line["step"] < first_step]
+        kept = [line for line in read_metrics(path) if 0 <= line["step"] < first_step]
         self._lines = [{"step": -1, "recipe": _plain(recipe)}, *kept]
-        path.with_suffix(".new").write_bytes(b"".join(map(line_of, self._lines)))
+        path.with_suffix(".new").write_text("".join(map(line_of, self._lines)))
         os.replace(path.with_suffix(".new"), path)
-        self._file = path.open("ab", buffering=0)
+        self._file = path.open("a", buffering=1)  # a kill loses no line
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         self._bar = Progress(*columns, TimeRemainingColumn(), console=self._console)
         self._task = self._bar.add_task("", total=recipe.steps, completed=first_step)
@@ -62,19 +61,18 @@ class Journal:
             f"step {step + 1:>4}  held-out loss {loss:.3f}  perplexity {math.exp(loss):,.1f}"
         )
 
-    def close(self, memory: StepMemory, sample: str) -> None:
-        """Tokens per second, the peak of a whole training step, and what the model writes."""
+    def close(self, sample: str) -> None:
+        """Tokens per second, and what the model writes."""
         steps = [line["step_s"] for line in self._lines if "step_s" in line]
         seconds = statistics.median(steps[1:] or steps)  # the first one compiles
         tokens = self._recipe.batch_size * self._recipe.length
         last = {
             "step": self._recipe.steps, "median_step_s": seconds, "tokens_per_s": tokens / seconds,
-            "memory": memory.to_json(), "sample": sample,
+            "sample": sample,
         }  # fmt: skip
         self._write(last)
         self._bar.print(
-            f"{tokens / seconds:,.0f} tokens/s (a step is {seconds * 1e3:,.0f} ms)\n{memory}\n\n"
-            f"{sample}",
+            f"{tokens / seconds:,.0f} tokens/s (a step is {seconds * 1e3:,.0f} ms)\n\n{sample}",
             markup=False,
             soft_wrap=True,
         )
@@ -82,31 +80,6 @@ class Journal:
     def _write(self, line: dict[str, Any]) -> None:
         self._lines.append(line)
         self._file.write(line_of(line))
-
-
-class StepMemory(NamedTuple):
-    """What a whole training step needs, by every probe there is; the first one counts."""
-
-    state_bytes: int
-    """weights and moments, which are there all the time"""
-    readings: list[Reading]
-
-    def to_json(self) -> dict[str, Any]:
-        first, peaks = self.readings[0], {}
-        for reading in self.readings:
-            peaks[reading.probe] = self.state_bytes + reading.additional_bytes
-        return {
-            "state_bytes": self.state_bytes, "peak_bytes": peaks[first.probe],
-            "probe": first.probe, "peak_bytes_by_probe": peaks,
-        }  # fmt: skip
-
-    def __str__(self) -> str:
-        peaks = [
-            f"{peak / 2**20:,.0f} MiB ({probe})"
-            for probe, peak in self.to_json()["peak_bytes_by_probe"].items()
-        ]
-        state = f"{self.state_bytes / 2**20:,.0f} MiB are weights and optimizer state"
-        return f"peak of a step {', '.join(peaks)}, of which {state}"
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.json_lines import objects_in
+from examples.metrics import METRICS, read_metrics
 
 LOSSES = ("standard", "chunked")
-METRICS = "metrics.jsonl"
 BETAS, WEIGHT_DECAY, LARGEST_NORM = (0.9, 0.95), 0.1, 1.0
 _WARMUP_STEPS = 20
 _ABOUT = {
@@ -100,7 +99,7 @@ def parse(arguments: Sequence[str] | None, about: str | None, output_dir: str) -
 
 def _check_resumed(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
     """There is a run to go on with, and it is the same one, or its curve would be of neither."""
-    lines = objects_in(recipe.output_dir / METRICS)
+    lines = read_metrics(recipe.output_dir / METRICS)
     if not lines:
         parser.error(f"--resume: expected a run to go on with, got none in {recipe.output_dir}")
     for name in ("loss", *(name for name in _ABOUT if name not in ("steps", "every"))):

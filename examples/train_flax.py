@@ -23,12 +23,9 @@ import optax
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from examples.journal import Journal, StepMemory
+from examples.journal import Journal
 from examples.recipe import BETAS, LARGEST_NORM, WEIGHT_DECAY, Recipe, parse
 from examples.text import Text, draw_token, load_text
-from harness.memory import buffer_assignment, device_stats
-from harness.memory.figures import Reading
-from harness.memory.host_rss import host_rss
 from jax_impl.flax_nnx import LMHead
 
 
@@ -165,7 +162,10 @@ def _pure(model: Decoder, optimizer: nnx.Optimizer) -> list[Any]:
     return [nnx.to_pure_dict(nnx.state(node)) for node in (model, optimizer)]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    arguments: Sequence[str] | None = None,
+) -> tuple[Decoder, nnx.Optimizer, Any, np.ndarray]:
+    """Trains, and returns what one more step takes: (model, optimizer, train_step, tokens)."""
     recipe = parse(arguments, __doc__, "results/train_flax")
     text = load_text(recipe.vocab_size)
     model = Decoder(recipe, nnx.Rngs(recipe.seed))
@@ -190,25 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 journal.held_out(step, held_out_loss(model, text, recipe))
                 save(manager, model, optimizer, step + 1)
         sample = generate(model, text, recipe, "The value of the")
-        journal.close(step_memory(train_step, model, optimizer, batch(0)), sample)
-
-
-def step_memory(
-    train_step: Any, model: Decoder, optimizer: nnx.Optimizer, tokens: np.ndarray
-) -> StepMemory:
-    """Takes steps, so it comes after all that the weights are still wanted for.
-
-    A GPU counts the peak of the process's whole life, of which the steps are the largest part.
-    """
-    state = sum(array.nbytes for array in jax.tree.leaves(_pure(model, optimizer)))
-    if (counted := device_stats.peak_bytes(jax.devices()[0])) is not None:
-        return StepMemory(state, [Reading(device_stats.PROBE, counted - state)])
-    compiled = train_step.lower(model, optimizer, tokens).compile().compiled
-    assigned = buffer_assignment.assigned_bytes(compiled)
-    beyond = buffer_assignment.peak_bytes(assigned) - state
-    resident = host_rss(lambda: train_step(model, optimizer, tokens).block_until_ready())
-    readings = [Reading(buffer_assignment.PROBE, beyond), *([resident] if resident else [])]
-    return StepMemory(state, readings)
+        journal.close(sample)
+    return model, optimizer, train_step, batch(recipe.steps)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from examples.journal import Journal, StepMemory
+from examples.journal import Journal
 from examples.recipe import BETAS, LARGEST_NORM, WEIGHT_DECAY, Recipe, parse
 from examples.text import Text, draw_token, load_text
-from harness.memory import allocator_events, cuda_allocator
-from harness.memory.figures import Reading
-from harness.memory.host_rss import host_rss
 from torch_impl import LinearCrossEntropyLoss
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -96,6 +93,21 @@ def to_tensor(tokens: np.ndarray) -> Tensor:
     return torch.from_numpy(tokens).long().to(DEVICE)
 
 
+TrainStep = Callable[[Decoder, torch.optim.Optimizer, np.ndarray], Tensor]
+
+
+def make_train_step(loss: str) -> TrainStep:
+    def train_step(model: Decoder, optimizer: torch.optim.Optimizer, tokens: np.ndarray) -> Tensor:
+        value = loss_of(model, to_tensor(tokens), loss)
+        optimizer.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), LARGEST_NORM)
+        optimizer.step()
+        return value.detach()
+
+    return train_step
+
+
 def held_out_loss(model: Decoder, text: Text, recipe: Recipe) -> float:
     batches = text.held_out_batches(recipe.batch_size, recipe.length)
     with torch.no_grad():
@@ -132,7 +144,10 @@ def restore(path: Path, model: Decoder, optimizer: torch.optim.Optimizer) -> int
     return state["step"]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    arguments: Sequence[str] | None = None,
+) -> tuple[Decoder, torch.optim.Optimizer, TrainStep, np.ndarray]:
+    """Trains, and returns what one more step takes: (model, optimizer, train_step, tokens)."""
     recipe = parse(arguments, __doc__, "results/train_torch")
     text = load_text(recipe.vocab_size)
     model = Decoder(recipe)
@@ -143,43 +158,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not recipe.resume:
         checkpoint.unlink(missing_ok=True)  # of an earlier run: it would pass for this one's
     first = restore(checkpoint, model, optimizer)
+    train_step = make_train_step(recipe.loss)
 
-    def train_step(step: int) -> float:
-        tokens = to_tensor(text.batch(recipe.batch_size, recipe.length, (1, recipe.seed, step)))
-        optimizer.param_groups[0]["lr"] = recipe.rate(step)
-        loss = loss_of(model, tokens, recipe.loss)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), LARGEST_NORM)
-        optimizer.step()
-        return loss.item()
+    def batch(step: int) -> np.ndarray:
+        return text.batch(recipe.batch_size, recipe.length, (1, recipe.seed, step))
 
     with Journal(recipe, first) as journal:
         for step in range(first, recipe.steps):
             start = time.perf_counter()
-            loss = train_step(step)
+            optimizer.param_groups[0]["lr"] = recipe.rate(step)
+            loss = float(train_step(model, optimizer, batch(step)))
             journal.step(step, loss, time.perf_counter() - start)
             if (step + 1) % recipe.every == 0 or step + 1 == recipe.steps:
                 journal.held_out(step, held_out_loss(model, text, recipe))
                 save(checkpoint, model, optimizer, step + 1)
         sample = generate(model, text, recipe, "The value of the")
-        journal.close(step_memory(model, optimizer, lambda: train_step(recipe.steps)), sample)
-
-
-def step_memory(
-    model: Decoder, optimizer: torch.optim.Optimizer, step: Callable[[], object]
-) -> StepMemory:
-    """Takes steps, so it comes after all that the weights are still wanted for."""
-    optimizer.zero_grad()
-    moments = [each for state in optimizer.state.values() for each in state.values()]
-    state = sum(tensor.nbytes for tensor in [*model.parameters(), *moments])
-    if DEVICE == "cuda":
-        counted = cuda_allocator.peak_allocated_bytes(step)
-        return StepMemory(state, [Reading(cuda_allocator.PROBE, counted)])
-    listed = Reading(allocator_events.PROBE, allocator_events.peak_allocated_bytes(step))
-    optimizer.zero_grad()
-    resident = host_rss(step)  # None where the kernel does not tell
-    return StepMemory(state, [listed, *([resident] if resident else [])])
+        journal.close(sample)
+    return model, optimizer, train_step, batch(recipe.steps)
 
 
 if __name__ == "__main__":

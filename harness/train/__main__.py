@@ -121,7 +121,12 @@ def _sizes(values: flags.FlagValues) -> dict[str, int]:
 def _run(
     combinations: Sequence[Combination], sizes: dict[str, int], store: RunStore, console: Console
 ) -> None:
-    finished = {record["case_id"] for record in store.records() if record["status"] == OK}
+    # One whose memory is missing measures it from its last checkpoint.
+    finished = {
+        record["case_id"]
+        for record in store.records()
+        if record["status"] == OK and record["memory"]
+    }
     for combination in combinations:
         if combination.name in finished:
             continue
@@ -130,14 +135,15 @@ def _run(
 
 
 def _show(store: RunStore, console: Console) -> int:
-    from harness.train.report import READING, tables, write_report  # matplotlib is slow to load
+    from harness.train.report import notes, tables, write_report  # matplotlib is slow to load
 
     newest = {record["case_id"]: record for record in store.records()}  # the last try counts
     records = [newest[case["case_id"]] for case in store.cases]
     report = write_report(records, store.directory, store.command)
     for table in tables(records):
         console.print(table)
-    console.print(READING, soft_wrap=True)
+    for note in notes(records):
+        console.print(note, markup=False, soft_wrap=True)
     console.print(f"\nreport    {report}", soft_wrap=True)
     holds = all(each.holds for each in comparisons(records))
     return 0 if holds and all(record["status"] in (OK, UNAVAILABLE) for record in records) else 1

@@ -43,12 +43,12 @@ def draw_pictures(records: Sequence[Record], subtitle: str, directory: Path) -> 
             "nothing differs but the loss."
         )
         drawn.append(("loss_differences", _differences(found, subtitle), "How far apart", text))
-    if done:
+    if measured := [record for record in done if record["memory"]]:
         text = (
             "Weights and moments are there all the time (dark); gradients, activations and, with "
             "the standard loss, the logits come and go (light)."
         )
-        drawn.append(("step_memory", _memory(done, subtitle), "Peak memory of a step", text))
+        drawn.append(("step_memory", _memory(measured, subtitle), "Peak memory of a step", text))
     plots = []
     for name, figure, title, caption in drawn:
         path = directory / f"{name}.png"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -17,6 +18,8 @@ from harness.report.section import Failure, Section, TableText
 from harness.train.agreement import Record, comparisons, run_title
 from harness.train.pictures import draw_pictures
 from harness.train.runs import OK
+
+Memory = dict[str, Any] | None
 
 READING = (
     "Step times are medians without the first step, which compiles. Memory is the peak of a "
@@ -55,6 +58,12 @@ def agreement_table(records: Sequence[Record]) -> TableText:
     )
 
 
+def notes(records: Sequence[Record]) -> tuple[str, ...]:
+    """How the tables are read, and what went wrong after a run was complete."""
+    died = [record for record in records if record["error"] and record["status"] == OK]
+    return (READING, *map(_after_the_run, died))
+
+
 def tables(records: Sequence[Record]) -> list[Table]:
     return [rich_table(text, text.title) for text in _texts(records)]
 
@@ -67,15 +76,11 @@ def write_report(records: Sequence[Record], directory: Path, command: str) -> Pa
         title="Training with the logits and without",
         lead=f"One model, one text, one set of first weights: {lead}, float32.",
         tables=tuple(_texts(records)),
-        notes=(READING,),
+        notes=notes(records),
         failures=tuple(
-            Failure(
-                record["status"],
-                run_title(record["framework"], record["loss"]),
-                f"{record['error']['type']}: {record['error']['message']}",
-            )
+            Failure(record["status"], _title(record), _reason(record))
             for record in records
-            if record["error"]
+            if record["error"] and record["status"] != OK
         ),
         plots=tuple(draw_pictures(records, lead, directory)),
     )
@@ -102,7 +107,20 @@ def _sizes(records: Sequence[Record]) -> str:
 
 def _sample(record: Record) -> str:
     words = " ".join(record["sample"].replace("`", "").split())
-    return f"**{run_title(record['framework'], record['loss'])}** writes: `{words}`"
+    return f"**{_title(record)}** writes: `{words}`"
+
+
+def _after_the_run(record: Record) -> str:
+    reason = _reason(record).replace("`", "'")
+    return f"{_title(record)}: `{reason}`"
+
+
+def _reason(record: Record) -> str:
+    return f"{record['error']['type']}: {record['error']['message']}"
+
+
+def _title(record: Record) -> str:
+    return run_title(record["framework"], record["loss"])
 
 
 def _texts(records: Sequence[Record]) -> list[TableText]:
@@ -113,7 +131,7 @@ def _texts(records: Sequence[Record]) -> list[TableText]:
 def _row(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
     if record["status"] != OK:
         return (
-            run_title(record["framework"], record["loss"]),
+            _title(record),
             *(MISSING,) * 8,
             status_words(record["status"]),
         )
@@ -125,19 +143,28 @@ def _row(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
         ),
         None,
     )
-    memory, seconds = record["memory"], _step_s(record)
+    seconds = _step_s(record)
     return (
-        run_title(record["framework"], record["loss"]),
+        _title(record),
         f"{record['train_loss'][-1]:.4f}",
         f"{record['held_out'][-1][1]:.4f}",
         milliseconds(seconds),
         ratio(seconds / _step_s(standard) if standard else None),
-        mebibytes(memory["peak_bytes"]),
-        ratio(memory["peak_bytes"] / standard["memory"]["peak_bytes"] if standard else None),
-        mebibytes(memory["state_bytes"]),
-        ", ".join(mebibytes(peak) for peak in list(memory["peak_bytes_by_probe"].values())[1:])
-        or MISSING,
+        *_memory_cells(record["memory"], standard["memory"] if standard else None),
         record["status"],
+    )
+
+
+def _memory_cells(memory: Memory, standard: Memory) -> tuple[str, str, str, str]:
+    """Peak, peak over that of the standard loss, state, what the second probe saw."""
+    if memory is None:
+        return (MISSING,) * 4
+    peak, others = memory["peak_bytes"], list(memory["peak_bytes_by_probe"].values())[1:]
+    return (
+        mebibytes(peak),
+        ratio(peak / standard["peak_bytes"] if standard else None),
+        mebibytes(memory["state_bytes"]),
+        ", ".join(map(mebibytes, others)) or MISSING,
     )
 
 

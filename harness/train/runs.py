@@ -1,4 +1,4 @@
-"""One training run in a process of its own: an example, as a user starts it."""
+"""One training run in a process of its own: an example, then the memory of one more step."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from harness.memory.oom_kills import kernel_oom_kills
 
 OK, OOM, ERROR, UNAVAILABLE = "ok", "oom", "error", "unavailable"
 LOSSES = ("standard", "chunked")
-METRICS = "metrics.jsonl"
+METRICS, MEMORY = "metrics.jsonl", "step_memory.json"
 _LONGEST_MESSAGE = 400
-_EXAMPLES = {"torch": "examples.train_torch", "jax": "examples.train_flax"}
 _PACKAGES = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,7 +45,11 @@ class Combination:
 
 
 def train(combination: Combination, sizes: Mapping[str, int], directory: Path) -> dict[str, Any]:
-    """The record of the run. One that was interrupted goes on from its last checkpoint."""
+    """The record of the run. One that was interrupted goes on from its last checkpoint.
+
+    A run that is complete is "ok", also if its process died while the memory of a step was
+    measured: `memory` is None then, and `error` says what happened.
+    """
     host = describe_host()
     record = {
         **combination.to_json(sizes),
@@ -60,11 +63,15 @@ def train(combination: Combination, sizes: Mapping[str, int], directory: Path) -
         return record
     host["versions"] |= {package: version(package) for package in packages}
     output_dir = directory / combination.name.replace(" ", "_")
+    (output_dir / MEMORY).unlink(missing_ok=True)  # of an earlier try
     status, error = _run(combination, sizes, output_dir)
     recipe, *lines = objects_in(output_dir / METRICS) or [{}]
     last = lines[-1] if lines else {}
-    if status == OK and "memory" not in last:
+    is_complete = "median_step_s" in last
+    if status == OK and not is_complete:
         status, error = ERROR, {"type": "Unfinished", "message": "the run left no last line"}
+    elif error and is_complete:
+        status, error = OK, _after_the_run(status, error)
     return record | {
         "status": status,
         "error": error,
@@ -74,9 +81,16 @@ def train(combination: Combination, sizes: Mapping[str, int], directory: Path) -
         "held_out": [
             [line["step"], line["held_out_loss"]] for line in lines if "held_out_loss" in line
         ],
-        "memory": last.get("memory"),
+        "memory": next(iter(objects_in(output_dir / MEMORY)), None),
         "sample": last.get("sample"),
     }
+
+
+def _after_the_run(status: str, error: dict[str, str]) -> dict[str, str]:
+    """The error of a process that had nothing left to do but to measure memory."""
+    cause = "ran out of memory" if status == OOM else "failed"
+    message = f"the run is complete; its process then {cause}, and said: {error['message']}"
+    return error | {"message": message}
 
 
 def _run(
@@ -84,7 +98,8 @@ def _run(
 ) -> tuple[str, dict[str, str] | None]:
     """The status of the process, and what it said last if that is no good one."""
     command = [
-        *(sys.executable, "-m", "harness.train.child", _EXAMPLES[combination.framework]),
+        *(sys.executable, "-m", "harness.train.child"),
+        *(combination.framework, str(output_dir / MEMORY)),
         *(f"--loss={combination.loss}", f"--output_dir={output_dir}"),
         *(f"--{name}={size}" for name, size in sizes.items()),
         *(["--resume"] if (output_dir / METRICS).exists() else []),

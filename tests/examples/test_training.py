@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,8 @@ from flax import nnx
 
 from examples import text, train_flax, train_torch
 from examples.journal import Journal
+from examples.metrics import METRICS, read_metrics
 from examples.recipe import LOSSES, Recipe, parse
-from harness.json_lines import objects_in
 
 EXAMPLES = {"torch": train_torch, "jax": train_flax}
 TINY = (
@@ -29,31 +32,52 @@ SAME = 1e-5
 NOWHERE = Path("unused")
 
 
+DOCSTRINGS = text._docstrings
+
+
 @pytest.fixture(autouse=True, scope="module")
-def text_is_made_once():
-    docstrings = list(text._docstrings())  # to parse the standard library takes seconds
+def short_text():
+    """Without the docstrings of the standard library, which take seconds to read; made once."""
     load_text = functools.cache(text.load_text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "_docstrings", lambda: docstrings)
-        for example in EXAMPLES.values():
-            patch.setattr(example, "load_text", load_text)
-            # It would leave this process with an allocator that keeps nothing.
-            patch.setattr(example, "host_rss", lambda step: None)
+        patch.setattr(text, "_docstrings", list)
+        for module in (text, *EXAMPLES.values()):
+            patch.setattr(module, "load_text", load_text)
         yield
 
 
 def run(framework: str, directory: Path, *flags: str) -> list[dict[str, Any]]:
     EXAMPLES[framework].main([*TINY, f"--output_dir={directory}", *flags])
-    return objects_in(directory / "metrics.jsonl")
+    return metrics(directory)
+
+
+def metrics(directory: Path) -> list[dict[str, Any]]:
+    return read_metrics(directory / METRICS)
+
+
+Finished = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The folder of a run that is complete, which several tests look at: not to be written to."""
+
+    @functools.cache
+    def train(framework: str, loss: str = "chunked") -> Path:
+        directory = tmp_path_factory.mktemp(f"{framework}_{loss}")
+        run(framework, directory, f"--loss={loss}")
+        return directory
+
+    return train
 
 
 def losses(lines: list[dict[str, Any]]) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
-def test_curves_lie_on_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_curves_lie_on_each_other(finished: Finished) -> None:
     runs = {
-        (framework, loss): run(framework, tmp_path / f"{framework}_{loss}", f"--loss={loss}")
+        (framework, loss): metrics(finished(framework, loss))
         for framework, loss in itertools.product(EXAMPLES, LOSSES)
     }
     expected = losses(runs["torch", "standard"])
@@ -64,45 +88,11 @@ def test_curves_lie_on_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[
         held_out = [line["held_out_loss"] for line in lines if "held_out_loss" in line]
         assert len(held_out) == 2
         last = lines[-1]
-        memory = last["memory"]
-        assert memory["peak_bytes"] > memory["state_bytes"] > 3 * 4 * 400 * 32  # with its moments
         assert lines[0]["recipe"]["vocab_size"] == 400
         assert last["sample"].startswith("The value of the")
         assert last["tokens_per_s"] == pytest.approx(4 * 24 / last["median_step_s"])
     samples = {lines[-1]["sample"] for lines in runs.values()}
     assert len(samples) == 1
-    printed = capsys.readouterr().out
-    assert "perplexity" in printed
-    assert "tokens/s" in printed
-
-
-def test_the_standard_loss_holds_the_logits() -> None:
-    """At a shape at which they count, a chunked step of either framework needs far less."""
-    recipe = Recipe(output_dir=NOWHERE, batch_size=8, length=64, vocab_size=16384, dim=32, layers=1)
-    tokens = np.zeros((8, 65), np.int32)
-    peaks = {}
-    for loss in LOSSES:
-        model = train_flax.Decoder(recipe, nnx.Rngs(0))
-        optimizer = train_flax.make_optimizer(model, recipe)
-        step = train_flax.make_train_step(loss)
-        found = train_flax.step_memory(step, model, optimizer, tokens).to_json()
-        state, peaks["jax", loss] = found["state_bytes"], found["peak_bytes"]
-        peaks["torch", loss] = torch_peak(recipe, tokens, loss)
-        assert state < peaks["jax", loss]
-    logits = 4 * 8 * 64 * 16384
-    for framework in EXAMPLES:
-        assert peaks[framework, "standard"] > peaks[framework, "chunked"] + logits
-
-
-def torch_peak(recipe: Recipe, tokens: np.ndarray, loss: str) -> int:
-    model = train_torch.Decoder(recipe)
-    optimizer = torch.optim.AdamW(model.parameters())
-
-    def step() -> None:
-        train_torch.loss_of(model, train_torch.to_tensor(tokens), loss).backward()
-        optimizer.step()
-
-    return train_torch.step_memory(model, optimizer, step).to_json()["peak_bytes"]
 
 
 def test_both_start_from_the_same_weights() -> None:
@@ -128,10 +118,10 @@ class KilledError(BaseException):
 
 @pytest.mark.parametrize("framework", EXAMPLES)
 def test_a_killed_run_goes_on(
-    framework: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    framework: str, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the last checkpoint, with the batches and the learning rate of a run that was not."""
-    expected = run(framework, tmp_path / "whole")
+    expected = metrics(finished(framework))
     step = Journal.step
 
     def killed(self: Journal, number: int, *figures: float) -> None:
@@ -142,30 +132,26 @@ def test_a_killed_run_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "step", killed)
         with pytest.raises(KilledError):
-            run(framework, tmp_path / "killed")
-    before = objects_in(tmp_path / "killed" / "metrics.jsonl")
+            run(framework, tmp_path)
+    before = metrics(tmp_path)
     assert len(losses(before)) == 5  # two steps beyond the checkpoint, which are done again
-    found = run(framework, tmp_path / "killed", "--resume")
+    found = run(framework, tmp_path, "--resume")
     assert losses(found) == losses(expected)
     assert [line["step"] for line in found] == [line["step"] for line in expected]
     assert found[-1]["sample"] == expected[-1]["sample"]
 
 
 @pytest.mark.parametrize("framework", EXAMPLES)
-def test_killed_before_the_first_checkpoint(framework: str, tmp_path: Path) -> None:
-    """There is nothing to restore, and nothing lost but the steps."""
-    train_flax.checkpoints(Recipe(output_dir=tmp_path))  # Orbax makes its folder at once
-    with Journal(parse([*TINY, f"--output_dir={tmp_path}"], "", "unused"), 0) as journal:
-        journal.step(0, 9.0, 1.0)
-    assert len(losses(run(framework, tmp_path, "--resume"))) == 6
-
-
-@pytest.mark.parametrize("framework", EXAMPLES)
 def test_a_second_run_takes_the_place_of_the_first(
-    framework: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its recipe and its checkpoints too, which are of later steps than the new ones."""
-    run(framework, tmp_path)
+    framework: str, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Its recipe and its checkpoints too, which are of later steps than the new ones.
+
+    One that is killed before its first checkpoint has nothing to restore, and has lost nothing
+    but the steps.
+    """
+    shutil.copytree(finished(framework), tmp_path, dirs_exist_ok=True)
     step = Journal.step
 
     def killed(self: Journal, number: int, *figures: float) -> None:
@@ -180,6 +166,10 @@ def test_a_second_run_takes_the_place_of_the_first(
     found = run(framework, tmp_path, *flags, "--resume")
     assert len(losses(found)) == 3
     assert found[0]["recipe"]["learning_rate"] == 1e-3
+    printed = capsys.readouterr().out
+    assert "perplexity" in printed
+    assert "tokens/s" in printed
+    assert found[-1]["sample"] in printed
 
 
 @pytest.mark.parametrize(
@@ -200,14 +190,14 @@ def test_resumed_as_another_run(
     assert words in capsys.readouterr().err
 
 
-def test_fewer_steps_than_are_done(tmp_path: Path) -> None:
-    run("torch", tmp_path)
+def test_fewer_steps_than_are_done(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished("torch"), tmp_path, dirs_exist_ok=True)
     with pytest.raises(SystemExit, match="--steps: expected 6 or more, which are done, got 4"):
         run("torch", tmp_path, "--resume", "--steps=4")
 
 
-def test_more_steps_than_before(tmp_path: Path) -> None:
-    run("torch", tmp_path)
+def test_more_steps_than_before(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished("torch"), tmp_path, dirs_exist_ok=True)
     found = run("torch", tmp_path, "--resume", "--steps=8")
     assert len(losses(found)) == 8
     assert found[0]["recipe"]["steps"] == 8
@@ -222,13 +212,17 @@ def test_diverged(tmp_path: Path) -> None:
         ),
     ):
         journal.step(3, float("nan"), 1.0)
-    assert objects_in(tmp_path / "metrics.jsonl")[-1]["step"] == 3
+    last = metrics(tmp_path)[-1]
+    assert last["step"] == 3
+    assert math.isnan(last["loss"])
 
 
-def test_metrics_that_were_cut_short(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(json.dumps({"step": 0, "loss": 1.0}) + '\n{"step": 1, "lo\n{"step": 2}')
-    assert objects_in(path) == [{"step": 0, "loss": 1.0}]
+@pytest.mark.parametrize("cut", ['{"step": 1, "lo', "\0\0\0"])
+def test_metrics_that_were_cut_short(cut: str, tmp_path: Path) -> None:
+    path = tmp_path / METRICS
+    assert read_metrics(path) == []
+    path.write_text(json.dumps({"step": 0, "loss": 1.0}) + f'\n{cut}\n{{"step": 2}}')
+    assert read_metrics(path) == [{"step": 0, "loss": 1.0}]
 
 
 @pytest.mark.parametrize(
@@ -256,8 +250,9 @@ def test_learning_rate_rises_then_falls() -> None:
     assert rates[-1] == pytest.approx(0.0)
 
 
-def test_text_of_the_default_vocabulary() -> None:
+def test_text_of_the_default_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
     """16,384 entries, English, the same each time; no document is trained on and held out."""
+    monkeypatch.setattr(text, "_docstrings", DOCSTRINGS)
     found = text.load_text(Recipe.vocab_size)
     assert found.tokenizer.get_vocab_size() == Recipe.vocab_size >= 16000
     first = found.batch(4, 64, (1, 0, 7))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.report.formats import MISSING
 from harness.store import RunStore
 from harness.train import __main__ as command
 from harness.train import runs
@@ -56,6 +57,11 @@ def failed(combination: Combination) -> dict[str, Any]:
         combination, status=ERROR, error={"type": "exit status 1", "message": "why"}, recipe=None,
         train_loss=[9.0], step_s=[5.0], held_out=[], memory=None, sample=None,
     )  # fmt: skip
+
+
+def without_memory(combination: Combination) -> dict[str, Any]:
+    """As of a run whose process died after its last step."""
+    return made_up(combination, memory=None, error={"type": "exit status -9", "message": "why"})
 
 
 def test_curves_are_compared_in_pairs() -> None:
@@ -118,6 +124,26 @@ def test_report_of_nothing_that_ended(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.png"))
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_report_of_runs_without_memory(count: int, tmp_path: Path) -> None:
+    """Everything else of them is shown, and that it is missing is said."""
+    records = [without_memory(each) if n < count else made_up(each) for n, each in enumerate(ALL)]
+    text = write_report(records, tmp_path, "c").read_text()
+    first, second, *_ = runs_table(records).rows
+    assert first[1:] == ("4.7774", "5.0000", "200", "1.00", *(MISSING,) * 4, "ok")
+    assert second[5:7] == (("200", MISSING) if count == 1 else (MISSING, MISSING))
+    assert text.count("PyTorch standard: `exit status -9: why`") == 1
+    assert "Cases without a result" not in text
+    assert len(comparisons(records)) == 4
+    assert (tmp_path / "step_memory.png").exists()
+
+
+def test_report_of_nothing_but_runs_without_memory(tmp_path: Path) -> None:
+    write_report([without_memory(each) for each in ALL], tmp_path, "c")
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn == {"loss_curves.png", "loss_differences.png"}
+
+
 @pytest.fixture
 def nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process holds its run for as long as it lives: this one goes on with its own."""
@@ -136,6 +162,10 @@ def test_end_to_end_in_one_framework(tmp_path: Path, capsys: pytest.CaptureFixtu
     records = [json.loads(line) for line in (directory / "records.jsonl").read_text().splitlines()]
     assert [record["case_id"] for record in records] == ["torch standard", "torch chunked"]
     assert all(len(record["train_loss"]) == 3 for record in records)
+    for memory in (record["memory"] for record in records):
+        assert memory["probe"] == "torch allocator events"
+        assert memory["peak_bytes"] > memory["state_bytes"] > 3 * 4 * 300 * 16  # with its moments
+        assert memory["peak_bytes_by_probe"]["torch allocator events"] == memory["peak_bytes"]
     assert records[0]["environment"]["versions"]["torch"]
     assert "PyTorch chunked" in capsys.readouterr().out
     before = (directory / "records.jsonl").read_bytes()
@@ -143,13 +173,11 @@ def test_end_to_end_in_one_framework(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (directory / "records.jsonl").read_bytes() == before
 
 
-def test_a_run_that_fails_is_a_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    flags = ["--framework=torch", "--losses=chunked", "--vocab_size=10", f"--output_dir={tmp_path}"]
+def test_a_run_that_fails_is_a_row(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    flags = ["--framework=torch", "--losses=chunked", "--dim=17", f"--output_dir={tmp_path}"]
     assert command.main(flags) == 1
     printed = capfd.readouterr()
-    words = "expected one that the text has merges for, got 10"
+    words = "train_torch.py: error: --dim: expected a multiple of --heads=2, got 17"
     assert words in printed.err
     (directory,) = tmp_path.iterdir()
     assert words in (directory / "train.md").read_text()
@@ -157,9 +185,13 @@ def test_a_run_that_fails_is_a_row(
 
 @pytest.mark.usefixtures("nothing_is_held")
 def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has ended is not trained again, a failure is, and curves too far apart are a 1."""
+    """What has ended is not trained again, a failure is, and curves too far apart are a 1.
+
+    Nor is a run trained again whose memory is missing: its child goes on from the last step.
+    """
     trained: list[str] = []
-    answers: list[Any] = [made_up(ALL[0]), failed(ALL[1]), KeyboardInterrupt()]
+    answers: list[Any] = [made_up(ALL[0]), failed(ALL[1]), without_memory(ALL[2])]
+    answers.append(KeyboardInterrupt())
 
     def train(combination: Combination, *_: Any) -> dict[str, Any]:
         trained.append(combination.name)
@@ -174,9 +206,18 @@ def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     answers[:] = [made_up(ALL[1]), made_up(ALL[2]), made_up(ALL[3], 1e-2)]
     assert command.main([*flags, "--resume"]) == 1
     assert trained == [
-        "torch standard", "torch chunked", "jax standard",
+        "torch standard", "torch chunked", "jax standard", "jax chunked",
         "torch chunked", "jax standard", "jax chunked",
     ]  # fmt: skip
+
+
+def test_memory_that_is_missing_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said, and the curves are judged."""
+    monkeypatch.setattr(command, "train", lambda combination, *_: without_memory(combination))
+    assert command.main([f"--output_dir={tmp_path}", "--steps=20"]) == 0
+    assert "JAX chunked: `exit status -9: why`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -230,6 +271,7 @@ def test_a_run_that_has_begun_goes_on(tmp_path: Path, commands: list[list[str]])
     runs.train(ALL[0], {"steps": 7}, tmp_path)
     assert ["--resume" in each for each in commands] == [False, True]
     assert "--steps=7" in commands[1]
+    assert commands[1][3:5] == ["torch", str(tmp_path / "torch_standard" / "step_memory.json")]
 
 
 def test_one_framework_alone(
@@ -256,3 +298,49 @@ def test_what_became_of_a_run(
     record = runs.train(ALL[0], {}, tmp_path)
     assert record["status"] == status
     assert record["error"]["message"] == "ValueError: of something"
+
+
+RECIPE = {"step": -1, "recipe": {}}
+STEP = {"step": 0, "loss": 9.0, "step_s": 1.0}
+LAST = {"step": 1, "median_step_s": 1.0, "tokens_per_s": 2.0, "sample": "The"}
+FIGURES = {"state_bytes": 1, "peak_bytes": 2, "probe": "a", "peak_bytes_by_probe": {"a": 2}}
+
+
+@pytest.mark.usefixtures("no_host")
+@pytest.mark.parametrize(
+    ("returncode", "kills", "measured", "words"),
+    [
+        (0, 0, True, None),
+        (1, 0, False, "the run is complete; its process then failed, and said: MemoryError"),
+        (-9, 0, False, "then failed"),
+        (-9, 1, False, "then ran out of memory"),
+        (-11, 0, True, "then failed"),
+    ],
+)
+def test_a_complete_run_keeps_all_that_was_measured(
+    returncode: int, kills: int, measured: bool, words: str | None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Its process may die over the memory of a step; figures of an earlier try do not count."""
+    directory = tmp_path / "torch_standard"
+    directory.mkdir()
+    (directory / "step_memory.json").write_text(json.dumps(FIGURES | {"peak_bytes": 3}))
+    counts = iter([5, 5 + kills])
+    monkeypatch.setattr(runs, "kernel_oom_kills", lambda: next(counts))
+
+    def run(*_: Any, **__: Any) -> Done:
+        lines = map(json.dumps, (RECIPE, STEP, LAST))
+        (directory / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        if measured:
+            (directory / "step_memory.json").write_text(json.dumps(FIGURES))
+        return Done(returncode, "Traceback\nMemoryError")
+
+    monkeypatch.setattr(runs.subprocess, "run", run)
+    record = runs.train(ALL[0], {}, tmp_path)
+    assert (record["status"], record["train_loss"], record["sample"]) == (OK, [9.0], "The")
+    assert record["memory"] == (FIGURES if measured else None)
+    if words is None:
+        assert record["error"] is None
+    else:
+        assert words in record["error"]["message"]
+        assert record["error"]["type"] == f"exit status {returncode}"
