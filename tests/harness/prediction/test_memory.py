@@ -44,7 +44,7 @@ every_shape = pytest.mark.parametrize(
 
 
 def kernel_room_bytes(framework: str, shape: Shape) -> int:
-    """What oneDNN takes for itself while it multiplies 16-bit matrices to make dX, the last."""
+    """What oneDNN takes for itself while it makes dX, the last product, of 16-bit matrices."""
     if framework != "torch" or shape.dtype not in NARROW:
         return 0
     instructions = matmul_instructions("torch")
@@ -55,8 +55,9 @@ def kernel_room_bytes(framework: str, shape: Shape) -> int:
     # A part of the weight in another order: 64 columns of up to 1024 rows.
     room = 2**19
     if shape.dtype == "bfloat16" and instructions == "amx":
-        # There of all V rows, and of as many columns as fill three quarters of a core's L2 cache
-        # (of 2 MiB): 128 where V is largest here. A ragged hidden is copied beside it.
+        # There of all V rows, and of as many columns as three quarters of a core's L2 cache of
+        # 2 MiB have room for: 128 where V is largest here. The rest is tiles, and where V is
+        # ragged a copy of the gradient of the logits.
         room = max(room, 2 * 128 * shape.vocab_size + 2**16)
     return room
 
