@@ -110,7 +110,10 @@ def main(arguments: Sequence[str]) -> int:
     except (flags.Error, BadFlagError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 2
-    return run_sweep(cases, store, console)
+    try:
+        return run_sweep(cases, store, console)
+    finally:
+        store.release()
 
 
 def _cases(values: flags.FlagValues) -> list[Case]:

@@ -35,7 +35,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _MOST_OF_A_GPU = 0.97
 
 
-class _Ended(NamedTuple):
+class Ended(NamedTuple):
     """What a worker has left."""
 
     sections: dict[str, Any]
@@ -71,7 +71,7 @@ def run_case(
     oom_kills = kernel_oom_kills()
     start = time.monotonic()
     try:
-        ended = _run_worker(case, reference, traces / case.case_id)
+        ended = run_worker(case, reference, traces / case.case_id)
     except OSError as error:  # the machine has no process or no pipe left
         result["error"] = {"type": "NoWorker", "message": str(error)}
         return result
@@ -104,12 +104,12 @@ def _lives_without_limit(case: Case) -> bool:
         return False
     free = dataclasses.replace(measurement, memory_limit_gib=None, trace=False)
     again = dataclasses.replace(case, mode=BREAKING_POINT, measurement=free)
-    ended = _run_worker(again, None, Path(os.devnull))
+    ended = run_worker(again, None, Path(os.devnull))
     return "finished" in ended.sections and "failure" not in ended.sections
 
 
 def _judge(
-    ended: _Ended, timeout_s: float, killed_for_memory: bool
+    ended: Ended, timeout_s: float, killed_for_memory: bool
 ) -> tuple[str, dict[str, str] | None]:
     """The record's status and error. What a worker does after it has finished is no matter."""
     failure = ended.sections.get("failure")
@@ -156,8 +156,8 @@ def run_reference(shape: Shape, device: str, directory: Path, timeout_s: float) 
         raise RuntimeError(f"reference: {_last_words(done.returncode, done.stderr)}")
 
 
-def _run_worker(case: Case, reference: Path | None, trace: Path) -> _Ended:
-    """Starts the worker, and stops it when its time is up."""
+def run_worker(case: Case, reference: Path | None, trace: Path) -> Ended:
+    """Runs the case in a process of its own, which is stopped when its time is up."""
     deadline = time.monotonic() + case.measurement.timeout_s
     read_end, write_end = os.pipe()
     arguments = [str(write_end), str(reference or ""), str(trace)]
@@ -166,10 +166,15 @@ def _run_worker(case: Case, reference: Path | None, trace: Path) -> _Ended:
         with suppress(subprocess.TimeoutExpired):  # its last moments, with both ends closed
             process.wait(max(deadline - time.monotonic(), 0.1))
         exit_code = process.returncode
+    return read_ended(sent, exit_code, printed)
+
+
+def read_ended(sent: bytes, exit_code: int | None, printed: bytes) -> Ended:
+    """Reads what came through the pipe, a section a line; the last line may be cut short."""
     *lines, _cut_short = sent.split(b"\n")
     messages = [object_in(line) for line in lines]
     sections = [message for message in messages if message and {"section", "value"} <= set(message)]
-    return _Ended(
+    return Ended(
         sections={section["section"]: section["value"] for section in sections},
         unreadable=len(lines) - len(sections),
         exit_code=exit_code,

@@ -41,6 +41,7 @@ class RunStore:
         self.command: str = run["command"]
         self._run = run
         self._lines: list[bytes] = []
+        self._lock_file: int | None = None
 
     def append(self, record: dict[str, Any]) -> None:
         """Writes the record through to the disk; raises `NotWrittenError` if that fails."""
@@ -77,6 +78,12 @@ class RunStore:
         self._lock()
         self.read()  # the one before us may have appended since
 
+    def release(self) -> None:
+        """Lets others append; the end of this process does so, too, however it ends."""
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
     def read(self) -> None:
         """Takes what is on disk for what there is."""
         path = self.directory / _RECORDS
@@ -94,7 +101,6 @@ class RunStore:
             self._lock()
 
     def _lock(self) -> None:
-        # Never closed: the kernel lets go of it when this process ends, however it ends.
         lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,6 +112,8 @@ class RunStore:
             raise
         os.ftruncate(lock, 0)
         os.write(lock, f"{os.getpid()}\n".encode())
+        self.release()  # of a file that somebody has removed
+        self._lock_file = lock
 
 
 def new_run(output_dir: Path, cases: Sequence[dict[str, Any]], command: str) -> RunStore:

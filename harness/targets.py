@@ -54,6 +54,11 @@ def _import(module_name: str) -> ModuleType:
     return found
 
 
+def forget_attempts() -> None:
+    """For whoever changes what can be imported."""
+    _attempt.cache_clear()
+
+
 @functools.cache
 def _attempt(module_name: str) -> ModuleType | Exception:
     """Once: a second attempt at a broken package may get further, and fail otherwise."""

@@ -87,7 +87,10 @@ def main(arguments: Sequence[str]) -> int:
     except (flags.Error, BadFlagError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 2
-    return run_sweep(cases, store, console, _show)
+    try:
+        return run_sweep(cases, store, console, _show)
+    finally:
+        store.release()
 
 
 def _cases(

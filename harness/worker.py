@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from harness import record
 from harness.cases import Case
@@ -30,12 +30,17 @@ def main() -> None:
     die_with_parent()
     pipe = os.fdopen(int(sys.argv[1]), "w")
     case = Case.from_json(json.load(sys.stdin))
+    reference = Path(sys.argv[2]) if sys.argv[2] else None
+    run_case(case, reference, Path(sys.argv[3]), sends_to(pipe))
+
+
+def sends_to(pipe: TextIO) -> Send:
+    """Writes a section a line, as `harness.scheduler.read_ended` reads them."""
 
     def send(section: str, value: Any) -> None:
         print(json.dumps({"section": section, "value": value}), file=pipe, flush=True)
 
-    reference = Path(sys.argv[2]) if sys.argv[2] else None
-    run_case(case, reference, Path(sys.argv[3]), send)
+    return send
 
 
 def run_case(case: Case, reference: Path | None, trace: Path, send: Send) -> None:

@@ -93,6 +93,8 @@ def main(arguments: Sequence[str]) -> int:
     except NotWrittenError as error:
         console.print(str(error), markup=False, soft_wrap=True)
         return 1
+    finally:
+        store.release()
     records = store.records()
     for table in matrix.tables(records):
         console.print(table)

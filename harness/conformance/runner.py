@@ -14,6 +14,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -143,15 +144,21 @@ def _judge_all(
     os.dup2(silence, 1)
     os.dup2(silence, 2)
     warnings.simplefilter("ignore")
+    for verdict in judge_cases(implementation, names, directory):
+        pipe.send(verdict)
+
+
+def judge_cases(
+    implementation: Implementation, names: Sequence[str], directory: Path
+) -> Iterator[Verdict]:
+    """The verdict on each of these cases, whose answers are in the directory; in this process."""
     try:
         target, adapter = _load(implementation)
     except UnavailableError as error:
-        for _ in names:
-            pipe.send(Verdict(UNAVAILABLE, str(error)))
+        yield from repeat(Verdict(UNAVAILABLE, str(error)), len(names))
         return
     except Exception as error:
-        for _ in names:
-            pipe.send(Verdict(RAISES, in_one_line(error)))
+        yield from repeat(Verdict(RAISES, in_one_line(error)), len(names))
         return
     with adapter.settings():
         for name in names:
@@ -159,7 +166,7 @@ def _judge_all(
             answer: Answer | None = None
             if has_answer(case.check):
                 answer = pickle.loads(path.read_bytes())
-            pipe.send(judge(case, case.make(), answer, adapter, target))
+            yield judge(case, case.make(), answer, adapter, target)
 
 
 def _load(implementation: Implementation) -> tuple[Callable[..., Any], ModuleType]:

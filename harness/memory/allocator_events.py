@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch.profiler import ProfilerActivity, profile, record_function
+# That of torch.profiler is built on it, and loads the compiler first: a second for each worker.
+from torch.autograd.profiler import profile, record_function
 
 PROBE = "torch allocator events"
 STEP = "harness: one step"
@@ -35,9 +36,8 @@ def peak_allocated_bytes(step: Callable[[], object], device: str = "cpu") -> int
 
 def profiled(step: Callable[[], Any], *, with_stack: bool) -> tuple[Any, list[Event]]:
     """What `step` returns, and the events of the trace; times are in microseconds."""
-    activities = [ProfilerActivity.CPU]
     with (
-        profile(activities=activities, profile_memory=True, with_stack=with_stack) as profiler,
+        profile(use_kineto=True, profile_memory=True, with_stack=with_stack) as profiler,
         record_function(STEP),
     ):
         result = step()  # held until after the profile: its release is no part of the step

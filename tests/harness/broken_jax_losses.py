@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from typing import Any
 
 import jax
 import numpy as np
 
 from jax_impl import standard_linear_cross_entropy
+
+
+def refusing_company(hidden: Any, weight: Any, labels: Any) -> Any:
+    """Right, but only where the other framework has not been loaded."""
+    if "torch" in sys.modules:
+        raise RuntimeError("a jax worker has loaded torch")
+    return standard_linear_cross_entropy(hidden, weight, labels)
 
 
 def dying_of_the_limit(hidden: Any, weight: Any, labels: Any) -> Any:

@@ -30,6 +30,21 @@ def raising(hidden: Any, weight: Any, labels: Any) -> Any:
     raise ArithmeticError("this loss [does] not work")
 
 
+def refused_memory(hidden: Any, weight: Any, labels: Any) -> Any:
+    return torch.empty(2**50)
+
+
+def refused_memory_for_many_logits(hidden: Any, weight: Any, labels: Any) -> Any:
+    """A device on which 150 tokens fit at V = 1024."""
+    if labels.numel() * len(weight) > 150 * 1024:
+        torch.empty(2**50)
+    return standard_linear_cross_entropy(hidden, weight, labels)
+
+
+def refused_memory_by_python(hidden: Any, weight: Any, labels: Any) -> Any:
+    raise MemoryError("no room")
+
+
 def killed(hidden: Any, weight: Any, labels: Any) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import harness.sweep
+from harness import breaking_point
 from harness.breaking_point import next_size, search
 from harness.cases import BREAKING_POINT, Case, Measurement, Shape, make_case
 from harness.record import new_record
 from harness.store import new_run, open_run
-from tests.harness.conftest import Finished
+from tests.harness.conftest import Finished, RunHarness
+
+LOSSES = "tests.harness.broken_losses"
+MOST_LOGITS = 150 * 1024
 
 SHAPE = Shape(
     batch_size=2, seq_len=16, hidden_dim=8, vocab_size=100, dtype="float32",
@@ -166,16 +169,14 @@ def test_an_interrupted_search_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert shown == [6, len(records)]
 
 
-FLAGS = (
+LIMITED = (
     "--mode=breaking_point", "--memory_limit_gib=0.1", "--batch_size=4", "--seq_len=256",
-    "--hidden_dim=64", "--vocab_sizes=8192",
+    "--hidden_dim=64", "--vocab_sizes=8192", "--variants=standard",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("framework", ["torch", "jax"])
-def test_breaking_point_for_real(run_harness: Callable[..., Finished], framework: str) -> None:
+def check_limit(done: Finished, copies: int, tolerance: float) -> None:
     """Logits of [1024, V] in 0.1 GiB: the standard breaks where they and their copies fill it."""
-    done = run_harness(*FLAGS, f"--framework={framework}", "--variants=standard")
     assert done.status == 0, done.stdout + done.stderr
     *probes, conclusion = done.records
     statuses = {probe["vocab_size"]: probe["status"] for probe in probes}
@@ -183,10 +184,8 @@ def test_breaking_point_for_real(run_harness: Callable[..., Finished], framework
     assert set(statuses.values()) == {"ok", "oom"}
     assert statuses[found["largest_ran"]] == "ok"
     assert statuses[found["smallest_failed"]] == "oom"
-    assert found["smallest_failed"] <= 1.05 * found["largest_ran"]
-    limit = 0.1 * 2**30
-    copies = 3 if framework == "torch" else 2
-    logits_alone = limit / (copies * 1024 * 4)
+    assert found["smallest_failed"] <= (1 + tolerance) * found["largest_ran"]
+    logits_alone = 0.1 * 2**30 / (copies * 1024 * 4)
     assert 0.6 * logits_alone < found["largest_ran"] < logits_alone
     for probe in probes:
         if probe["status"] == "oom":
@@ -196,60 +195,88 @@ def test_breaking_point_for_real(run_harness: Callable[..., Finished], framework
     assert f"{found['largest_ran']:,}" in (done.directory / "summary.md").read_text()
 
 
-def test_breaking_point_in_tokens(run_harness: Callable[..., Finished]) -> None:
-    """1024 tokens are too many at V = 16384: it halves, then bisects."""
-    done = run_harness(
-        *FLAGS, "--axis=num_tokens", "--vocab_sizes=16384", "--framework=torch",
-        "--variants=standard",
+def test_breaking_point_for_real(run_harness: RunHarness) -> None:
+    check_limit(run_harness(*LIMITED, "--framework=torch"), copies=3, tolerance=0.05)
+
+
+def test_breaking_point_of_jax(
+    run_parent_here: RunHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as close, so that fewer workers must start."""
+    monkeypatch.setattr(breaking_point, "TOLERANCE", 0.5)
+    check_limit(run_parent_here(*LIMITED, "--framework=jax"), copies=2, tolerance=0.5)
+
+
+SEARCH = (
+    "--mode=breaking_point", "--memory_limit_gib=0.1", "--batch_size=4", "--seq_len=256",
+    "--hidden_dim=8", "--vocab_sizes=1024",
+)  # fmt: skip
+
+
+def test_breaking_point_in_tokens(run_here: RunHarness) -> None:
+    """1024 tokens are too many at V = 1024: it halves, then bisects."""
+    done = run_here(
+        *SEARCH, "--axis=num_tokens", "--framework=torch", "--variants=limited",
+        variants={"limited": f"{LOSSES}:refused_memory_for_many_logits"},
     )  # fmt: skip
     assert done.status == 0, done.stdout + done.stderr
     *probes, conclusion = done.records
+    assert [probe["seq_len"] for probe in probes[:5]] == [1024, 512, 256, 128, 181]
+    assert {probe["vocab_size"] for probe in probes} == {1024}
+    assert {probe["batch_size"] for probe in probes} == {1}
     assert probes[0]["status"] == "oom"
     found = conclusion["breaking_point"]
     assert found["axis"] == "num_tokens"
-    assert found["largest_ran"] < found["smallest_failed"] <= 1.05 * found["largest_ran"]
+    most = MOST_LOGITS // 1024
+    assert found["largest_ran"] <= most < found["smallest_failed"] <= 1.05 * found["largest_ran"]
     assert (conclusion["batch_size"], conclusion["seq_len"]) == (1, found["largest_ran"])
-    assert {probe["vocab_size"] for probe in probes} == {16384}
-    logits_alone = 0.1 * 2**30 / (3 * 16384 * 4)
-    assert 0.6 * logits_alone < found["largest_ran"] < logits_alone
     assert done.directory is not None
     assert (done.directory / "breaking_point_num_tokens.png").exists()
 
 
-@pytest.mark.parametrize("target", ["dying_of_the_limit", "hiding_the_limit"])
+HIDING = {
+    framework: f"tests.harness.{module}:hiding_the_limit"
+    for framework, module in (("torch", "broken_losses"), ("jax", "broken_jax_losses"))
+}
+DYING = {framework: target.replace("hiding", "dying_of") for framework, target in HIDING.items()}
+
+
 @pytest.mark.parametrize(
-    ("framework", "losses"), [("torch", "broken_losses"), ("jax", "broken_jax_losses")]
+    ("how", "targets"), [("run_here", HIDING), ("run_parent_here", DYING)], ids=["hides", "dies"]
 )
 def test_what_runs_without_the_limit_has_run_out_of_memory(
-    run_harness: Callable[..., Finished], framework: str, losses: str, target: str
+    request: pytest.FixtureRequest, how: str, targets: dict[str, str]
 ) -> None:
     """Whatever it says, and however it ends."""
-    done = run_harness(
-        *FLAGS, f"--framework={framework}", "--variants=hiding", "--vocab_sizes=2",
-        variants={"hiding": {framework: f"tests.harness.{losses}:{target}"}},
-    )  # fmt: skip
-    assert [record["status"] for record in done.records] == ["oom"] * 3, done.stdout
+    done = request.getfixturevalue(how)(
+        *SEARCH, "--vocab_sizes=1", "--variants=broken", variants={"broken": targets}
+    )
+    assert [(record["framework"], record["status"]) for record in done.records] == [
+        (framework, "oom") for framework in ("torch", "jax") for _ in ("probe", "conclusion")
+    ], done.stdout
     assert all(record["error"]["allocation"] for record in done.records)
     assert done.status == 0
 
 
 @pytest.mark.parametrize(
-    ("target", "words"),
+    ("how", "target", "status", "words"),
     [
-        ("raising", "this loss [does] not work"),
-        ("killed", "killed by SIGKILL"),
-        ("killed_under_a_limit", "killed by SIGKILL"),  # no limit kills: somebody else has
+        ("run_here", "raising", "error", "this loss [does] not work"),
+        ("run_here", "not_a_number", "mismatch", "expected a finite loss, got nan"),
+        ("run_parent_here", "killed", "error", "killed by SIGKILL"),
+        # No limit kills: somebody else has.
+        ("run_parent_here", "killed_under_a_limit", "error", "killed by SIGKILL"),
     ],
 )
 def test_a_loss_that_fails_otherwise_has_no_breaking_point(
-    run_harness: Callable[..., Finished], target: str, words: str
+    request: pytest.FixtureRequest, how: str, target: str, status: str, words: str
 ) -> None:
-    done = run_harness(
-        *FLAGS, "--framework=torch", "--variants=broken",
-        variants={"broken": f"tests.harness.broken_losses:{target}"},
+    done = request.getfixturevalue(how)(
+        *SEARCH, "--framework=torch", "--variants=broken",
+        variants={"broken": f"{LOSSES}:{target}"},
     )  # fmt: skip
     assert done.status == 1
     probe, conclusion = done.records
-    assert probe["status"] == conclusion["status"] == "error"
+    assert probe["status"] == conclusion["status"] == status
     assert conclusion["breaking_point"]["largest_ran"] is None
     assert words in done.stdout

@@ -151,6 +151,7 @@ def test_inputs_are_mapped_bit_for_bit(tmp_path: Path, dtype: str) -> None:
             mapped[:] = 0
 
 
+@pytest.mark.usefixtures("workers_here")
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_worker_maps_what_was_drawn_for_it(tmp_path: Path, framework: str) -> None:
     """Seen by what it makes of other inputs than those of the seed."""

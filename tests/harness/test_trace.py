@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.cases import Measurement, Shape, make_case
 from harness.scheduler import run_case
-from tests.harness.conftest import TINY, Finished
+from tests.harness.conftest import TINY, RunHarness
 
 
-def test_trace_of_each_case(run_harness: Callable[..., Finished]) -> None:
-    done = run_harness(*TINY, "--trace", "--variants=chunked,floor")
+def test_trace_of_each_case(run_here: RunHarness) -> None:
+    done = run_here(*TINY, "--trace", "--variants=chunked,floor")
     assert done.status == 0, done.stdout + done.stderr
     assert done.directory is not None
     assert len(done.records) == 4
@@ -32,6 +31,7 @@ def test_trace_of_each_case(run_harness: Callable[..., Finished]) -> None:
         assert "[memory]" in names
 
 
+@pytest.mark.usefixtures("workers_here")
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_a_trace_that_cannot_be_written_costs_nothing_else(tmp_path: Path, framework: str) -> None:
     traces = tmp_path / "traces"
@@ -51,8 +51,8 @@ def test_a_trace_that_cannot_be_written_costs_nothing_else(tmp_path: Path, frame
     assert record["trace"]["error"]
 
 
-def test_no_trace_unless_asked_for(run_harness: Callable[..., Finished]) -> None:
-    done = run_harness(*TINY, "--framework=torch", "--variants=chunked")
+def test_no_trace_unless_asked_for(run_here: RunHarness) -> None:
+    done = run_here(*TINY, "--framework=torch", "--variants=chunked")
     assert done.directory is not None
     assert not (done.directory / "traces").exists()
     assert done.records[0]["trace"] is None

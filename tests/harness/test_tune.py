@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from harness.grid import default_budgets, grid
 from harness.plans import plan_of
 from harness.tune import main
 from tests.harness.conftest import ROOT
+from tests.tables import slow
 
 SHAPE = Shape(
     batch_size=4,
@@ -90,32 +90,49 @@ def test_dry_run_lists_yardsticks_at_both_ends(capsys):
     assert any(case.startswith("chunked memory_budget=16777216") for case in cases)
 
 
-def test_a_small_shape_is_measured_and_drawn(tmp_path):
-    flags = [
-        "--preset=smoke", "--framework=all", "--device=cpu", "--vocab_size=2048", "--repeats=2",
-        "--token_chunks=64", "--vocab_chunks=512", "--memory_budgets_mib=4",
-    ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "harness.tune", *flags, f"--output_dir={tmp_path}"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "120"},
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (directory,) = tmp_path.iterdir()
-    records = [json.loads(line) for line in (directory / "records.jsonl").read_text().splitlines()]
-    planned = [record for record in records if record["plan"]]
+SMALL = (
+    "--preset=smoke", "--vocab_size=2048", "--repeats=2", "--warmup=0", "--token_chunks=64",
+    "--vocab_chunks=512", "--memory_budgets_mib=4",
+)  # fmt: skip
+
+
+def test_a_small_shape_is_measured_and_drawn(run_here):
+    done = run_here(*SMALL, "--framework=all", main=main)
+    assert done.status == 0, done.stdout + done.stderr
+    planned = [record for record in done.records if record["plan"]]
     assert {record["plan"]["strategy"] for record in planned} == {"two_pass", "one_pass"}
     for record in planned:
         assert record["status"] == "ok"
         assert record["memory"]["workspace_bytes"] <= record["plan"]["workspace_bytes"]
         if (budget := record["options"]["memory_budget"]) is not None:
             assert record["memory"]["workspace_bytes"] <= budget
-    written = {path.name for path in directory.iterdir()}
+    written = {path.name for path in done.directory.iterdir()}
     assert written >= {"tune.md", "frontier_torch.png", "frontier_jax.png"}
     assert "the frontier" in done.stdout
-    tables = (directory / "tune.md").read_text().split("### The frontier")[1:]
+    tables = (done.directory / "tune.md").read_text().split("### The frontier")[1:]
     assert len(tables) == 2
     assert all("| matmuls % | rest B/logit |" in table for table in tables)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--dry_run"], "13 cases"),
+        pytest.param([], "the frontier", marks=slow),  # one worker for each
+    ],
+    ids=" ".join,
+)
+def test_as_a_process(tmp_path, flags, words):
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.tune", *SMALL, "--framework=torch", "--device=cpu",
+         *flags, f"--output_dir={tmp_path}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "120"},
+        timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert words in done.stdout
+    written = {path.name for path in tmp_path.glob("*/*")}
+    assert ("frontier_torch.png" in written) == (not flags)

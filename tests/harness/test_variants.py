@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from harness.run import main
 from harness.targets import UnsupportedError
 from harness.variants import EVERY_VARIANT, PEERS, VARIANTS, YARDSTICKS, torch_peers
 from harness.workload import UnavailableError
-from tests.harness.conftest import TINY, Finished
+from tests.harness.conftest import TINY, Finished, RunHarness
 
 BRIEF = (*TINY, "--warmup=0", "--repeats=1")
 
@@ -66,11 +65,9 @@ def is_a_hair_beyond(message: str) -> bool:
     return figures is not None and float(figures[1]) < 1.5 * float(figures[2])
 
 
-def test_every_peer_is_measured_or_says_what_is_missing(
-    run_harness: Callable[..., Finished],
-) -> None:
+def test_every_peer_is_measured_or_says_what_is_missing(run_here: RunHarness) -> None:
     # 2048: tokamax is wrong where it must pad the vocabulary.
-    done = run_harness(*BRIEF, "--vocab_sizes=2048", f"--variants={','.join(PEERS)}")
+    done = run_here(*BRIEF, "--vocab_sizes=2048", f"--variants={','.join(PEERS)}")
     found = statuses(done)
     assert found.keys() == REASONS.keys() == PEERS.keys()
     for name, (status, message) in found.items():
@@ -97,19 +94,19 @@ def test_every_peer_is_measured_or_says_what_is_missing(
     ids=["missing", "broken"],
 )
 def test_machine_without_peers(
-    run_harness: Callable[..., Finished],
-    tmp_path: Path,
+    run_here: RunHarness,
+    import_instead: Callable[[dict[str, str]], None],
     monkeypatch: pytest.MonkeyPatch,
     program: str,
     what_became_of_it: str,
 ) -> None:
     """Rows with reasons, and nothing that failed: no package, no compiler."""
     peers = [name for name in PEERS if not name.startswith("linear_cross_entropy")]
-    for package in ("cut_cross_entropy", "liger_kernel", "quack", "optax", "tokamax"):
-        (tmp_path / f"{package}.py").write_text(program.format(package))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    packages = ("cut_cross_entropy", "liger_kernel", "quack", "optax", "tokamax")
+    import_instead({package: program.format(package) for package in packages})
     monkeypatch.setenv("CXX", "no-such-compiler")
-    found = statuses(run_harness(*BRIEF, f"--variants={','.join(peers)}"))
+    monkeypatch.setattr(torch_peers, "_compiled_for", None)
+    found = statuses(run_here(*BRIEF, f"--variants={','.join(peers)}"))
     assert list(found) == peers
     for name, (status, message) in found.items():
         assert status == "unavailable", name
@@ -157,8 +154,8 @@ def test_stream_writes_the_negated_weight(framework: str, dtype: str) -> None:
     assert workload.measure_memory is None
 
 
-def test_stream_is_measured_beside_the_others(run_harness: Callable[..., Finished]) -> None:
-    done = run_harness(*BRIEF, "--variants=standard,stream,floor")
+def test_stream_is_measured_beside_the_others(run_here: RunHarness) -> None:
+    done = run_here(*BRIEF, "--variants=standard,stream,floor")
     assert statuses(done).keys() == {"floor", "stream", "standard"}
     stream = done.records[1]
     assert (stream["variant"], stream["status"]) == ("stream", "ok")

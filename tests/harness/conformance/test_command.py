@@ -15,7 +15,8 @@ from harness.conformance import matrix
 from harness.conformance.__main__ import main
 from harness.conformance.cases import CASES
 from harness.conformance.checks import RIGHT, UNAVAILABLE, Verdict
-from harness.store import RunStore
+from tests.harness.conformance.run_few import FEW
+from tests.tables import slow
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -140,15 +141,26 @@ def test_records_say_which_gpu(tmp_path, monkeypatch):
         assert {(each["device"], each["environment"]["gpu"]) for each in records} == {(device, gpu)}
 
 
-def test_matrix(tmp_path):
-    """Ours and two others: printed, written, and with a record for every cell."""
-    variants = ["standard", "chunked", "cut_cross_entropy"]
+@pytest.mark.parametrize(
+    ("module", "cases", "variants"),
+    [
+        pytest.param(
+            "tests.harness.conformance.run_few", FEW, ["standard", "chunked"], id="few cases"
+        ),
+        pytest.param(
+            "harness.conformance", CASES, ["standard", "chunked", "cut_cross_entropy"],
+            id="all cases", marks=slow,
+        ),
+    ],
+)  # fmt: skip
+def test_matrix(tmp_path, module, cases, variants):
+    """Ours and others: printed, written, and with a record for every cell."""
     flags = [
         *("--framework=torch", f"--variants={','.join(variants)}"),
         *("--device=cpu", f"--output_dir={tmp_path}"),
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "harness.conformance", *flags],
+        [sys.executable, "-m", module, *flags],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -160,16 +172,16 @@ def test_matrix(tmp_path):
     (directory,) = tmp_path.iterdir()
     records = [json.loads(line) for line in (directory / "records.jsonl").read_text().splitlines()]
     assert [(record["variant"], record["case"]) for record in records] == [
-        (variant, case) for variant in variants for case in CASES
+        (variant, case) for variant in variants for case in cases
     ]
     assert {record["status"] for record in records if record["variant"] == "chunked"} == {"right"}
 
     text = (directory / "matrix.md").read_text()
     assert f"python -m harness.conformance {' '.join(flags)}" in text
-    for case in CASES:
+    for case in cases:
         assert f"\n| {case} |" in text
         assert case in done.stdout
-    assert f"{len(CASES)} of {len(CASES)}" in done.stdout
+    assert f"{len(cases)} of {len(cases)}" in done.stdout
     assert "at most twice that of a full-logits loss" in " ".join(done.stdout.split())
 
 
@@ -187,7 +199,6 @@ def test_a_run_that_was_interrupted_goes_on(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(command, "run_implementation", judge)
     monkeypatch.setattr(command, "write_answers", lambda names, _: solved.append(names) or names)
-    monkeypatch.setattr(RunStore, "_lock", lambda _: None)  # this process would hold it still
     flags = ["--device=cpu", "--framework=torch", "--variants=chunked", f"--output_dir={tmp_path}"]
     assert main(flags) == 130
     assert main([*flags, "--resume"]) == 0

@@ -1,7 +1,8 @@
-"""Each kind of verdict, earned in a process of its own by a loss made for it."""
+"""Each kind of verdict, earned by a loss made for it; that of a process, in a process."""
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from harness.conformance.checks import RAISES, RIGHT, UNAVAILABLE, UNSUPPORTED, 
 from harness.conformance.runner import (
     Implementation,
     device_environment,
+    judge_cases,
     run_implementation,
     write_answers,
 )
@@ -18,14 +20,28 @@ from harness.conformance.runner import (
 PLAIN, EMPTY, BIAS, LABEL = "float32, mean", "no token, mean", "bias", "label V"
 
 
-def judge_all(name: str, cases: list[str], directory: Path) -> dict[str, Verdict]:
-    target = f"tests.harness.conformance.bad_losses:{name}"
+def bad(name: str) -> Implementation:
+    return Implementation("torch", name, f"tests.harness.conformance.bad_losses:{name}")
+
+
+def judge_here(
+    implementation: Implementation, cases: list[str], directory: Path
+) -> dict[str, Verdict]:
+    """In this process; the verdicts as they come out of the pipe."""
     assert list(write_answers(cases, directory)) == cases
-    return dict(run_implementation(Implementation("torch", name, target), cases, directory))
+    sent = pickle.loads(pickle.dumps(list(judge_cases(implementation, cases, directory))))
+    return dict(zip(cases, sent, strict=True))
+
+
+def judge_in_process(
+    implementation: Implementation, cases: list[str], directory: Path
+) -> dict[str, Verdict]:
+    assert list(write_answers(cases, directory)) == cases
+    return dict(run_implementation(implementation, cases, directory))
 
 
 def test_wrong_gradient(tmp_path):
-    verdict = judge_all("wrong_gradient", [PLAIN], tmp_path)[PLAIN]
+    verdict = judge_here(bad("wrong_gradient"), [PLAIN], tmp_path)[PLAIN]
     assert (verdict.status, verdict.detail) == (WRONG, "grad_weight 1.0e-04")
     assert verdict.errors["grad_weight"] == pytest.approx(1e-4, rel=1e-2)
 
@@ -38,52 +54,56 @@ def test_wrong_gradient(tmp_path):
     ],
 )
 def test_wrong_aux(tmp_path, name, detail):
-    assert judge_all(name, ["return_aux"], tmp_path) == {"return_aux": Verdict(WRONG, detail)}
+    assert judge_here(bad(name), ["return_aux"], tmp_path) == {"return_aux": Verdict(WRONG, detail)}
 
 
 def test_option_that_is_not_there(tmp_path):
-    verdict = judge_all("wrong_gradient", [BIAS, "weight [D, V]"], tmp_path)
+    verdict = judge_here(bad("wrong_gradient"), [BIAS, "weight [D, V]"], tmp_path)
     assert verdict[BIAS] == Verdict(UNSUPPORTED, "bias")
     assert verdict["weight [D, V]"] == Verdict(UNSUPPORTED, "vocab_axis")
 
 
 def test_plausible_loss_of_a_bad_label(tmp_path):
-    verdict = judge_all("zero_where_it_should_refuse", [LABEL, PLAIN], tmp_path)
+    verdict = judge_here(bad("zero_where_it_should_refuse"), [LABEL, PLAIN], tmp_path)
     assert verdict[LABEL].status == WRONG
     assert verdict[PLAIN].status == RIGHT
 
 
 def test_abort_is_one_verdict_and_the_others_go_on(tmp_path):
-    verdict = judge_all("aborting_without_tokens", [PLAIN, EMPTY, "sum"], tmp_path)
+    verdict = judge_in_process(bad("aborting_without_tokens"), [PLAIN, EMPTY, "sum"], tmp_path)
     assert verdict[EMPTY] == Verdict(RAISES, "the process died: SIGABRT")
     assert verdict[PLAIN].status == RIGHT
     assert verdict["sum"] == Verdict(UNSUPPORTED, "reduction")
 
 
 def test_hang_is_one_verdict_and_the_others_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "TIMEOUT_S", 15.0)
     cases = [EMPTY, PLAIN]
-    verdict = judge_all("sleeping_without_tokens", cases, tmp_path)
-    assert verdict[EMPTY] == Verdict(RAISES, "no answer in 15 s")
-    assert verdict[PLAIN].status == RIGHT
+    list(write_answers(cases, tmp_path))
+    verdicts = run_implementation(bad("sleeping_without_tokens"), cases, tmp_path)
+    monkeypatch.setattr(runner, "TIMEOUT_S", 1.0)
+    assert next(verdicts) == (EMPTY, Verdict(RAISES, "no answer in 1 s"))
+    monkeypatch.undo()  # the next one has all the time that it needs
+    name, verdict = next(verdicts)
+    assert (name, verdict.status) == (PLAIN, RIGHT)
+    assert list(verdicts) == []
 
 
 def test_exception(tmp_path):
-    verdict = judge_all("raising", [PLAIN, LABEL], tmp_path)
+    verdict = judge_here(bad("raising"), [PLAIN, LABEL], tmp_path)
     assert verdict[PLAIN] == Verdict(RAISES, "ArithmeticError: this loss [does] not | work")
     assert verdict[LABEL] == Verdict(RIGHT, "refused: ArithmeticError")
 
 
 def test_package_that_is_not_there(tmp_path):
-    verdict = judge_all("needing_what_is_not_there", [PLAIN, LABEL], tmp_path)
+    verdict = judge_here(bad("needing_what_is_not_there"), [PLAIN, LABEL], tmp_path)
     assert {cell.status for cell in verdict.values()} == {UNAVAILABLE}
     assert "no_such_package, which is not installed" in verdict[PLAIN].detail
 
 
 def test_implementation_that_is_not_there(tmp_path):
     missing = Implementation("torch", "missing", "no_such_package:loss")
-    verdicts = [verdict for _, verdict in run_implementation(missing, [PLAIN, BIAS], tmp_path)]
-    assert [verdict.status for verdict in verdicts] == [UNAVAILABLE, UNAVAILABLE]
+    verdicts = judge_here(missing, [PLAIN, BIAS], tmp_path)
+    assert {verdict.status for verdict in verdicts.values()} == {UNAVAILABLE}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +114,7 @@ def test_device_that_is_not_there(tmp_path, framework, words):
     """Nothing is judged on another device than the one that was asked for."""
     target = f"{framework}_impl:linear_cross_entropy"
     absent = Implementation(framework, "chunked", target, device="gpu")
-    verdicts = dict(run_implementation(absent, [PLAIN, LABEL], tmp_path))
+    verdicts = judge_here(absent, [PLAIN, LABEL], tmp_path)
     expected = Verdict(UNAVAILABLE, f"device=gpu: {words}")
     assert verdicts == {PLAIN: expected, LABEL: expected}
 
@@ -119,8 +139,9 @@ BROKEN = {
     "shared library": ("raise OSError('libx.so: cannot open')", "OSError: libx.so: cannot open"),
     "function": ("", "AttributeError: module 'broken_peer' has no attribute 'loss'"),
     "only the first time": (
-        "import sys\nif hasattr(sys, 'tried'): raise KeyError('again')\n"
-        "sys.tried = True\nraise RuntimeError('at first')",
+        "from pathlib import Path\ntried = Path(__file__).with_name('tried')\n"
+        "if tried.exists(): raise KeyError('again')\n"
+        "tried.touch()\nraise RuntimeError('at first')",
         "RuntimeError: at first",
     ),
 }
@@ -128,14 +149,11 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", ["needing_what_is_broken", None], ids=["later", "at once"])
 @pytest.mark.parametrize(("program", "reason"), BROKEN.values(), ids=BROKEN)
-def test_package_that_is_broken(tmp_path, monkeypatch, name, program, reason):
+def test_package_that_is_broken(tmp_path, import_instead, name, program, reason):
     """As good as not there, with one reason for all cases; no refusal of a bad label."""
-    (tmp_path / "broken_peer.py").write_text(program)
-    monkeypatch.syspath_prepend(tmp_path)  # a worker inherits it
-    target = "broken_peer:loss" if name is None else f"tests.harness.conformance.bad_losses:{name}"
-    cases = [PLAIN, LABEL, "sum"]
-    assert list(write_answers(cases, tmp_path)) == cases
-    verdicts = dict(run_implementation(Implementation("torch", "peer", target), cases, tmp_path))
+    import_instead({"broken_peer": program})
+    target = "broken_peer:loss" if name is None else bad(name).target
+    verdicts = judge_here(Implementation("torch", "peer", target), [PLAIN, LABEL, "sum"], tmp_path)
     assert {verdict.status for verdict in verdicts.values()} == {UNAVAILABLE}
     (detail,) = {verdict.detail for verdict in verdicts.values()}
     assert detail.startswith(f"broken_peer:loss cannot be imported: {reason}")
@@ -156,7 +174,6 @@ def test_framework_that_is_broken(tmp_path, monkeypatch, variant, status):
 def test_optax_without_a_token_that_counts(tmp_path):
     """optax has no mean; that of its variant is ours, and no mistake of optax."""
     cases = ["every token ignored, mean", "no token, mean"]
-    assert list(write_answers(cases, tmp_path)) == cases
     optax = Implementation("jax", "optax", "harness.variants.jax_peers:optax")
-    verdicts = dict(run_implementation(optax, cases, tmp_path))
+    verdicts = judge_here(optax, cases, tmp_path)
     assert {verdict.status for verdict in verdicts.values()} == {RIGHT}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from harness.memory.host_rss import host_rss_growth_bytes
 
 MIB = 2**20
-SIZES_MIB = (512, 128, 32, 16, 16, 64, 256, 512)
+SIZES_MIB = (256, 64, 16, 16, 32, 128, 256)
 
 Step = Callable[[], object]
 

@@ -1,7 +1,7 @@
-"""python -m tests.harness.memory.limited_step FRAMEWORK SIZE_MIB: a step under a limit.
+"""python -m tests.harness.memory.limited_step FRAMEWORK SIZE_MIB...: steps under a limit.
 
-64 MiB of inputs are there before, and 256 are allowed in all. Prints "ran" or "out of memory";
-what the framework raises that is no lack of memory goes through.
+64 MiB of inputs are there before, and 256 are allowed in all. Prints "ran" or "out of memory"
+for each; what the framework raises that is no lack of memory goes through.
 """
 
 from __future__ import annotations
@@ -35,21 +35,22 @@ def jax_step(size_mib: int) -> Step:
 
 
 def main() -> None:
-    framework, size_mib = sys.argv[1], int(sys.argv[2])
+    framework = sys.argv[1]
     backend = importlib.import_module(f"harness.backends.{framework}_backend")
     make_step = {"torch": torch_step, "jax": jax_step}[framework]
     backend.select_device("cpu")
     inputs = np.ones(INPUTS_MIB * MIB, np.uint8)
-    step = make_step(size_mib)  # as in a worker: compiled, but nothing has run
-    try:
-        with data_limit(LIMIT_MIB * MIB, inputs.nbytes):
-            step()
-    except Exception as error:
-        if not backend.is_out_of_memory(error):
-            raise
-        print("out of memory")
-    else:
-        print("ran")
+    steps = [make_step(int(size)) for size in sys.argv[2:]]  # compiled, as in a worker; none ran
+    for step in steps:
+        try:
+            with data_limit(LIMIT_MIB * MIB, inputs.nbytes):
+                step()
+        except Exception as error:
+            if not backend.is_out_of_memory(error):
+                raise
+            print("out of memory")
+        else:
+            print("ran")
     make_step(LIMIT_MIB)()  # the limit is gone afterwards
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from harness.cases import BREAKING_POINT, Measurement, Shape, make_case
 from harness.memory.failed_allocation import failed_allocation, is_of_a_loss
-from harness.scheduler import run_case
+from tests.harness.conftest import ROOT
 
 # [N, V] in float32 is 8192 * 128256 * 4 bytes: 3.914 GiB, 4008 MiB.
 SHAPE = Shape(
@@ -93,31 +97,44 @@ SMALL = Shape(
 )  # fmt: skip
 OURS = r"\w+ \(torch_impl/(?!buffers)\w+\.py:\d+\)$"
 LOGITS = r"16\.0 MiB, as much as \[N, V\] in float32"
+# Variant, MiB that a step may take beyond its inputs, and what is said.
 WHO = {
-    "standard, logits": ("torch", "standard", 8, LOGITS + r"; standard \(torch_impl/standard"),
-    "standard, softmax": ("torch", "standard", 24, LOGITS + r"; standard \(torch_impl/standard"),
-    "standard, backward": ("torch", "standard", 48, LOGITS + "; the backward pass$"),
-    "ours, tile": ("torch", "chunked", 0, r"4\.0 MiB; " + OURS),
-    "ours, backward": ("torch", "two_pass", 12, r".*\[V, D\] in float32; " + OURS),
-    "standard in JAX": ("jax", "standard", 20, r"32\.0 MiB, all temporaries of the compiled step$"),
-    "ours in JAX": ("jax", "chunked", 8, r"7\.\d MiB, all temporaries of the compiled step$"),
+    "torch": [
+        ("standard", 8, LOGITS + r"; standard \(torch_impl/standard"),
+        ("standard", 24, LOGITS + r"; standard \(torch_impl/standard"),  # its softmax
+        ("standard", 44, LOGITS + "; the backward pass$"),
+        ("chunked", 0, r"4\.0 MiB; " + OURS),
+        ("two_pass", 12, r".*\[V, D\] in float32; " + OURS),
+    ],
+    "jax": [
+        ("standard", 20, r"32\.0 MiB, all temporaries of the compiled step$"),
+        ("chunked", 8, r"7\.\d MiB, all temporaries of the compiled step$"),
+    ],
 }
 
 
-@pytest.mark.parametrize(("framework", "variant", "limit_mib", "expected"), WHO.values(), ids=WHO)
-def test_who_asked(
-    tmp_path: Path, framework: str, variant: str, limit_mib: int, expected: str
-) -> None:
-    """Of a worker whose step may take so much beyond its inputs."""
-    pytest.importorskip(framework)
-    limit_bytes = SMALL.inputs_bytes + limit_mib * 2**20
-    measurement = Measurement(
-        warmup=0, repeats=1, timeout_s=60, device="cpu", memory_limit_gib=limit_bytes / 2**30
-    )
-    case = make_case(framework, variant, SMALL, measurement, {}, mode=BREAKING_POINT)
-    record = run_case(case, "run", {"versions": {}}, tmp_path, tmp_path)
-    assert record["status"] == "oom", record["error"]
-    assert re.match(expected, record["error"]["allocation"]), record["error"]
+@pytest.mark.parametrize("framework", WHO)
+def test_who_asked(framework: str) -> None:
+    """Of steps in a process of their own, one after the other (limited_cases.py)."""
+    cases = []
+    for variant, limit_mib, _ in WHO[framework]:
+        limit_bytes = SMALL.inputs_bytes + limit_mib * 2**20
+        measurement = Measurement(
+            warmup=0, repeats=1, timeout_s=60, device="cpu", memory_limit_gib=limit_bytes / 2**30
+        )
+        case = make_case(framework, variant, SMALL, measurement, {}, mode=BREAKING_POINT)
+        cases.append(case.to_json())
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.harness.memory.limited_cases"],
+        input=json.dumps(cases), capture_output=True, text=True, cwd=ROOT, check=True,
+        # Every array of a mapping of its own: what an earlier case has freed is no room.
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
+    )  # fmt: skip
+    failures = json.loads(done.stdout)
+    for (variant, limit_mib, expected), failure in zip(WHO[framework], failures, strict=True):
+        assert failure is not None, f"{variant} runs in {limit_mib} MiB"
+        assert failure["status"] == "oom", failure
+        assert re.match(expected, failure["error"]["allocation"]), (variant, limit_mib, failure)
 
 
 @pytest.mark.parametrize(

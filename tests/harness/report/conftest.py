@@ -13,6 +13,7 @@ from harness import record as record_module
 from harness.breaking_point import search
 from harness.cases import ANATOMY, BREAKING_POINT, Case, Measurement, Shape, make_case
 from harness.memory import anatomy
+from tests.harness.blank_pictures import draw_nothing
 
 MIB = 1024**2
 TOLERANCE = {"loss_error": 1e-5, "grad_hidden_error": 1e-5, "grad_weight_error": 1e-5}
@@ -263,6 +264,17 @@ def _searches(**changes: Any) -> list[Record]:
         for variant in fits
         for record in _search(framework, variant, **{"fits": fits[variant], **changes})
     ]
+
+
+@pytest.fixture
+def drawn() -> None:
+    """For a test whose pictures are to be drawn."""
+
+
+@pytest.fixture(autouse=True)
+def _blank_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "drawn" not in request.fixturenames:
+        draw_nothing(monkeypatch)
 
 
 @pytest.fixture

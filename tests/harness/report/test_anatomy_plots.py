@@ -128,6 +128,7 @@ def test_panels_share_their_axes_and_have_a_line_for_each_framework(make_anatomy
     (legend,) = figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels == ["JAX", "PyTorch", "assigned by XLA for the whole step"]
+    figure.draw_without_rendering()
 
 
 @pytest.mark.parametrize("vocab_size", [3, 64, 640, 6400, 40960, 131072, 400_000])

@@ -88,6 +88,7 @@ def test_variant_that_one_framework_lacks_has_cells_of_the_other(make_anatomy, a
     assert {row[4:] for row in rows} == {("", "", "")}
 
 
+@pytest.mark.usefixtures("drawn")
 def test_each_shape_has_its_table_and_its_pictures(anatomies, tmp_path):
     section = anatomy_section([*anatomies(8192), *anatomies(16384)], tmp_path)
     assert [table.title.rpartition(", ")[2] for table in section.tables] == [

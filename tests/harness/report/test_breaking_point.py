@@ -179,6 +179,7 @@ def test_tokens_are_counted_where_they_are_what_grows(make_search, tmp_path):
     assert axes.get_xlabel() == "number of tokens N"
 
 
+@pytest.mark.usefixtures("drawn")
 def test_each_limit_has_its_table_and_its_picture(make_search, tmp_path):
     records = [*make_search(memory_limit_gib=0.1), *make_search(fits=60_000, memory_limit_gib=None)]
     section = breaking_point_section(records, tmp_path)

@@ -89,6 +89,7 @@ def reports(records, sweep, tmp_path):
     return ("single", "merged")
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
 def test_page_fits_phone_and_desktop(reports, tmp_path):
     frames = [

@@ -12,6 +12,7 @@ from harness.report.line_plot import draw_lines
 from harness.report.plots import draw_plots
 from harness.report.quantity import ADDITIONAL_MEMORY, PEAK_MEMORY, STEP_TIME
 from harness.report.series import make_series
+from tests.tables import slow
 
 NAMES = ["peak_memory", "additional_memory", "step_time", "time_memory_tradeoff"]
 OUT = ("torch", "standard", 32768)
@@ -28,8 +29,16 @@ def lines_drawn(records, quantity=PEAK_MEMORY):
     return axes
 
 
-@pytest.mark.parametrize("vocab_sizes", [(8192, 16384, 32768), (32768,)], ids=["sweep", "single"])
-@pytest.mark.parametrize("out", [(), (OUT,)], ids=["all-fit", "out-of-memory"])
+@pytest.mark.usefixtures("drawn")
+@pytest.mark.parametrize(
+    ("vocab_sizes", "out"),
+    [
+        pytest.param((8192, 16384, 32768), (OUT,), id="sweep, out of memory"),
+        pytest.param((32768,), (), id="single, all fit"),
+        pytest.param((8192, 16384, 32768), (), id="sweep, all fit", marks=slow),
+        pytest.param((32768,), (OUT,), id="single, out of memory", marks=slow),
+    ],
+)
 def test_four_pictures(sweep, tmp_path, vocab_sizes, out):
     plots = draw_plots(sweep(vocab_sizes, out_of_memory=out), tmp_path)
     assert names(plots) == NAMES
@@ -41,6 +50,7 @@ def test_four_pictures(sweep, tmp_path, vocab_sizes, out):
         assert plot.caption.endswith(".")
 
 
+@pytest.mark.usefixtures("drawn")
 def test_same_records_give_the_same_bytes(sweep, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -205,7 +215,10 @@ def test_legend_is_not_cut_off(labels):
     assert legend.get_window_extent().x1 <= figure.bbox.x1
 
 
-@pytest.mark.parametrize("vocab_sizes", [(8192, 16384), (8192,)], ids=["sweep", "single"])
+@pytest.mark.usefixtures("drawn")
+@pytest.mark.parametrize(
+    "vocab_sizes", [pytest.param((8192, 16384), marks=slow), (8192,)], ids=["sweep", "single"]
+)
 def test_stream_is_in_no_picture(sweep, make_record, tmp_path, vocab_sizes):
     variants = ("standard", "chunked", "floor")
     plots = {}

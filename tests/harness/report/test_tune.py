@@ -124,6 +124,7 @@ def markdown_rows(text, heading):
     return [dict(zip(headers, row, strict=True)) for row in rows]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_tables_say_how_far_the_plan_is_from_the_frontier(records, tmp_path):
     text = write_tune(records, tmp_path, "python -m harness.tune --seed=1").read_text()
     assert "python -m harness.tune --seed=1" in text

@@ -26,6 +26,7 @@ def test_bars_are_cut_where_the_matmuls_end(both):
     assert len(colours) == 4, "a dark and a pale one for each framework"
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize(
     ("sizes", "panels"),
     [
