@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_impl import standard_linear_cross_entropy
-from loss_spec.inputs import make_inputs
+from loss_spec.inputs import Inputs, make_inputs
 
 TOKEN_SHAPE, D, V = (3, 5), 8, 51
+BIAS = np.linspace(-1.0, 1.0, V)
 CHUNKS = {"vocab_chunk": 17, "token_chunk": 5}
 
 # Options of the head's constructor, and of a call of its loss.
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "defaults": ({}, CHUNKS),
+    "defaults": ({}, {}),
     "sum in one pass": (
         {"logit_scale": 0.5},
         {"reduction": "sum", "strategy": "one_pass", "memory_budget": 2**20},
@@ -137,52 +137,47 @@ BAD_TABLES: dict[str, tuple[tuple[int, int], tuple[int, ...], str]] = {
 }
 
 
-def arrays(dtype: str = "float64", ignored: int = -100) -> tuple[jax.Array, jax.Array]:
-    """hidden [3, 5, D] and labels [3, 5], some of them ignored."""
-    inputs = make_inputs(
+@functools.cache
+def inputs(dtype: str = "float64") -> Inputs:
+    return make_inputs(
         seed=0, num_tokens=15, hidden_dim=D, vocab_size=V, dtype=dtype, ignored_fraction=0.2
     )
-    labels = np.where(inputs.labels == -100, ignored, inputs.labels)
+
+
+def table(dtype: str = "float64") -> jax.Array:
+    """[V, D]; its transpose is a kernel."""
+    return jnp.asarray(inputs(dtype).weight)
+
+
+def arrays(dtype: str = "float64", ignored: int = -100) -> tuple[jax.Array, jax.Array]:
+    """hidden [3, 5, D] and labels [3, 5], some of them ignored."""
+    drawn = inputs(dtype)
+    labels = np.where(drawn.labels == -100, ignored, drawn.labels)
     return (
-        jnp.asarray(inputs.hidden.reshape(*TOKEN_SHAPE, D)),
+        jnp.asarray(drawn.hidden.reshape(*TOKEN_SHAPE, D)),
         jnp.asarray(labels.reshape(TOKEN_SHAPE)),
     )
 
 
-def value_and_gradients(loss: Any, *inputs: Any) -> Any:
-    """What loss returns, and the gradient of its sum, each term with a factor of its own."""
-
-    @jax.jit
-    @functools.partial(jax.grad, argnums=tuple(range(len(inputs))), has_aux=True)
-    def step(*inputs: Any) -> tuple[jax.Array, Any]:
-        result = loss(*inputs)
-        losses = result[0] if isinstance(result, tuple) else result
-        factors = jnp.arange(1, losses.size + 1, dtype=losses.dtype).reshape(losses.shape)
-        return jnp.sum(losses * factors), result
-
-    gradients, result = step(*inputs)
-    return result, gradients
-
-
-def standard(labels: jax.Array, vocab_axis: int, **options: Any) -> Any:
-    """The full-logits loss of hidden, weight and bias, without what it has no use for."""
-    chunking = "strategy", "vocab_chunk", "token_chunk", "memory_budget"
-    options = {name: value for name, value in options.items() if name not in chunking}
-    return lambda hidden, weight, bias=None: standard_linear_cross_entropy(
-        hidden, weight, labels, bias=bias, vocab_axis=vocab_axis, **options
-    )
-
-
-def shaped(logits: jax.Array, logit_scale: float = 1.0, logit_softcap: Any = None) -> jax.Array:
-    """The formula of the contract."""
-    logits = logit_scale * logits
-    return logits if logit_softcap is None else logit_softcap * jnp.tanh(logits / logit_softcap)
-
-
-def batch(seed: int = 0, size: int = 8) -> tuple[jax.Array, jax.Array]:
+def batch(size: int = 8) -> tuple[jax.Array, jax.Array]:
     """Tokens and labels, none of them ignored."""
-    drawn = np.random.default_rng(seed).integers(0, V, (2, size, 5), dtype=np.int32)
+    drawn = np.random.default_rng(0).integers(0, V, (2, size, 5), dtype=np.int32)
     return jnp.asarray(drawn[0]), jnp.asarray(drawn[1])
+
+
+def model_values() -> dict[str, Any]:
+    """Parameters of a `Model`: a table, a layer and a head."""
+    draw = np.random.default_rng(1).standard_normal
+    return {
+        "embed": {"embedding": jnp.asarray(draw((V, D)))},
+        "body": {"kernel": jnp.asarray(0.3 * draw((D, D))), "bias": jnp.asarray(draw(D))},
+        "head": {"kernel": jnp.asarray(0.3 * draw((D, V))), "bias": jnp.asarray(draw(V))},
+    }
+
+
+def tied_values() -> dict[str, Any]:
+    """Parameters of a `TiedModel`: a table that is used at both ends."""
+    return {"embed": {"embedding": jnp.asarray(np.random.default_rng(2).standard_normal((D, D)))}}
 
 
 def assert_identical(result: Any, expected: Any) -> None:
