@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,17 @@ def hiding_the_limit(hidden: Any, weight: Any, labels: Any) -> Any:
     except RuntimeError:
         raise ArithmeticError("operation failed") from None
     return standard_linear_cross_entropy(hidden, weight, labels)
+
+
+def leaving_a_mess(hidden: Any, weight: Any, labels: Any) -> Any:
+    """Right, but nothing in its process is as it was."""
+    loss = standard_linear_cross_entropy(hidden, weight, labels)
+    os.environ["MESS"] = "yes"
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    torch.set_default_dtype(torch.float64)
+    torch.set_float32_matmul_precision("medium")
+    warnings.warn("a mess", stacklevel=2)
+    return loss
 
 
 def refusing_company(hidden: Any, weight: Any, labels: Any) -> Any:

@@ -78,9 +78,8 @@ def run_harness(tmp_path: Path) -> RunHarness:
     return run
 
 
-@pytest.fixture
-def run_parent_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarness:
-    """Runs the harness, or the command that is `main`, in this process; its workers in theirs."""
+def parent_here(output_dir: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarness:
+    """What `run_parent_here` runs; what it changes is undone with the patches."""
     from tests.harness.in_process import hurry  # loads both frameworks
 
     hurry(monkeypatch)
@@ -90,12 +89,17 @@ def run_parent_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarne
     ) -> Finished:
         for name, target in (variants or {}).items():
             monkeypatch.setitem(EVERY_VARIANT, name, variant_for_a_test(target))
-        output_dir = tmp_path / "results"
         with redirect_stdout(io.StringIO()) as stdout, redirect_stderr(io.StringIO()) as stderr:
             status = main(["--device=cpu", *flags, f"--output_dir={output_dir}"])
         return Finished(status, stdout.getvalue(), stderr.getvalue(), _newest_in(output_dir))
 
     return run
+
+
+@pytest.fixture
+def run_parent_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarness:
+    """Runs the harness, or the command that is `main`, in this process; its workers in theirs."""
+    return parent_here(tmp_path / "results", monkeypatch)
 
 
 @pytest.fixture
@@ -135,7 +139,7 @@ def import_instead(
 
 
 def time_is_up_when(condition: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scheduler's clock leaps ahead then: nobody waits, and no slow worker is stopped early."""
+    """The scheduler's clock leaps ahead then: no test waits, no slow machine is too slow."""
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + (1000 if condition() else 0))
     monkeypatch.setattr(scheduler, "time", clock)
 

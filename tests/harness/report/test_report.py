@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -130,17 +127,3 @@ def test_report_of_records_that_lack_everything(make_record, tmp_path, environme
     record = make_record(status="unavailable", device=None, options=None, environment=environment)
     assert write_report([record], tmp_path, COMMAND).is_file()
     assert write_report([], tmp_path, COMMAND).is_file()
-
-
-def test_only_drawing_loads_matplotlib_and_nothing_loads_a_framework():
-    code = """
-import sys
-import harness.report, harness.report.tables
-assert not {"matplotlib", "jinja2"} & set(sys.modules), "slow to load"
-import harness.report.html, harness.report.plots, harness.report.summary
-import harness.report.anatomy_peak_plot, harness.report.anatomy_timeline_plot
-assert "matplotlib.pyplot" not in sys.modules, "global state"
-assert not {"torch", "jax", "jaxlib", "jax_impl", "torch_impl"} & set(sys.modules)
-"""
-    root = Path(__file__).parents[3]
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
