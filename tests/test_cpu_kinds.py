@@ -65,7 +65,13 @@ def limited(kind: Kind) -> dict[str, str]:
         pytest.param(("-m", "not cpu_kind or slow"), id="the rest of their files", marks=slow),
     ],
 )
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, id=name, marks=slow if name == "AVX2" else ())
+        for name, kind in KINDS.items()
+    ],
+)
 def test_as_an_older_kind(kind: Kind, chosen: tuple[str, ...]) -> None:
     kinds = [each.instructions for each in KINDS.values()]
     here = matmul_instructions("torch")

@@ -20,7 +20,7 @@ from tests.tables import slow
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 REDUCTIONS = ("mean", "sum", "none")
 
-FEW, MANY = {"torch": 20, "jax": 6}, {"torch": 60, "jax": 12}
+FEW, MANY = {"torch": 20, "jax": 4}, {"torch": 60, "jax": 12}
 examples = pytest.mark.parametrize(
     "examples", [pytest.param(FEW, id="few"), pytest.param(MANY, id="many", marks=slow)]
 )

@@ -21,6 +21,7 @@ from examples import text, train_flax, train_torch
 from examples.journal import Journal
 from examples.metrics import METRICS, read_metrics
 from examples.recipe import LOSSES, Recipe, parse
+from tests.tables import slow
 
 EXAMPLES = {"torch": train_torch, "jax": train_flax}
 TINY = (
@@ -250,6 +251,7 @@ def test_learning_rate_rises_then_falls() -> None:
     assert rates[-1] == pytest.approx(0.0)
 
 
+@slow
 def test_text_of_the_default_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
     """16,384 entries, English, the same each time; no document is trained on and held out."""
     monkeypatch.setattr(text, "_docstrings", DOCSTRINGS)

@@ -16,6 +16,7 @@ from harness.train import runs
 from harness.train.agreement import comparisons
 from harness.train.report import agreement_table, runs_table, write_report
 from harness.train.runs import ERROR, OK, OOM, UNAVAILABLE, Combination
+from tests.tables import slow
 
 STEPS = 20
 ALL = [Combination(framework, loss) for framework in ("torch", "jax") for loss in runs.LOSSES]
@@ -151,16 +152,19 @@ def nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nothing_is_held")
-def test_end_to_end_in_one_framework(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("losses", [["chunked"], pytest.param(["standard", "chunked"], marks=slow)])
+def test_end_to_end_in_one_framework(
+    losses: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Real processes; then once more, which has nothing left to do."""
     flags = [
-        "--framework=torch", "--steps=3", "--batch_size=2", "--length=16", "--vocab_size=300",
-        "--dim=16", "--layers=1", f"--output_dir={tmp_path}",
+        "--framework=torch", f"--losses={','.join(losses)}", "--steps=3", "--batch_size=2",
+        "--length=16", "--vocab_size=300", "--dim=16", "--layers=1", f"--output_dir={tmp_path}",
     ]  # fmt: skip
     assert command.main(flags) == 0
     (directory,) = tmp_path.iterdir()
     records = [json.loads(line) for line in (directory / "records.jsonl").read_text().splitlines()]
-    assert [record["case_id"] for record in records] == ["torch standard", "torch chunked"]
+    assert [record["case_id"] for record in records] == [f"torch {loss}" for loss in losses]
     assert all(len(record["train_loss"]) == 3 for record in records)
     for memory in (record["memory"] for record in records):
         assert memory["probe"] == "torch allocator events"
