@@ -6,7 +6,7 @@ from tests.breakages.breakage import Breakage
 
 _AGAINST_REFERENCE = "tests/conformance/test_against_reference.py"
 _OPTIONS = "tests/conformance/test_all_combinations.py"
-_AUX = f"{_OPTIONS}::test_aux_of_torch"
+_AUX = f"{_OPTIONS}::test_any_two"
 _CHUNK_SIZES = f"{_AGAINST_REFERENCE}::test_every_pair_of_chunk_sizes"
 _SUMS = "tests/conformance/test_many_chunks.py"
 _MEMORY = "tests/torch_impl/test_memory.py"
