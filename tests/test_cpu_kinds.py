@@ -48,10 +48,19 @@ KINDS = {
 }
 
 
-def limited(kind: Kind) -> dict[str, str]:
-    """The environment of a process that is to see no more than that kind."""
+def limited(kind: Kind, cache: Path) -> dict[str, str]:
+    """The environment of a process that is to see no more than that kind.
+
+    `torch.compile` keeps programs on disk, and would load one that was made for vectors of another
+    width: it writes past the end of its buffers.
+    """
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa={kind.xla}".strip()
-    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": kind.onednn, "XLA_FLAGS": flags}
+    environment = {
+        **os.environ,
+        "ONEDNN_MAX_CPU_ISA": kind.onednn,
+        "XLA_FLAGS": flags,
+        "TORCHINDUCTOR_CACHE_DIR": str(cache),
+    }
     if kind.pytorch is not None:
         environment["ATEN_CPU_CAPABILITY"] = kind.pytorch
     return environment
@@ -72,7 +81,7 @@ def limited(kind: Kind) -> dict[str, str]:
         for name, kind in KINDS.items()
     ],
 )
-def test_as_an_older_kind(kind: Kind, chosen: tuple[str, ...]) -> None:
+def test_as_an_older_kind(kind: Kind, chosen: tuple[str, ...], tmp_path: Path) -> None:
     kinds = [each.instructions for each in KINDS.values()]
     here = matmul_instructions("torch")
     if here == kind.instructions:
@@ -82,6 +91,6 @@ def test_as_an_older_kind(kind: Kind, chosen: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *FILES]
     run = subprocess.run(
         [*command, *chosen, "-k", "bfloat16"],
-        capture_output=True, text=True, cwd=ROOT, env=limited(kind), check=False,
+        capture_output=True, text=True, cwd=ROOT, env=limited(kind, tmp_path), check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
