@@ -19,6 +19,10 @@ STANDARD_IS_WRONG = {
     ("torch", "float16 gradients below its range"),
 }
 
+# And where it may: beside a certain class, most of what the others add to the sum of exponentials
+# is rounded off, in one of as many sums as a vector has numbers. Of 8 that is more than the rule
+# allows, of 16, as in AVX-512, it is not.
+STANDARD_NEEDS_LONG_VECTORS = {("torch", "certain tokens, logit_softcap")}
 
 TWO_PASS = "two_pass"
 # In the fast tier what users get has every case, and the other two have every fourth. Those are
@@ -43,6 +47,13 @@ def answer_of(name):
     return solve(case.make()) if has_answer(case.check) else None
 
 
+def skip_with_short_vectors():
+    torch = pytest.importorskip("torch")
+    on_cpu = torch.get_default_device().type == "cpu"
+    if on_cpu and torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("PyTorch's log_softmax adds up in vectors of less than 16 numbers here")
+
+
 @pytest.mark.parametrize(("name", "function"), FUNCTIONS)
 def test_case(framework, function, name):
     """Problems this small have one pass unless two are asked for."""
@@ -50,6 +61,8 @@ def test_case(framework, function, name):
         target = functools.partial(framework.implementation.linear_cross_entropy, strategy=TWO_PASS)
     else:
         target = getattr(framework.implementation, function)
+    if function == STANDARD and (framework.name, name) in STANDARD_NEEDS_LONG_VECTORS:
+        skip_with_short_vectors()
     case = CASES[name]
     verdict = judge(case, case.make(), answer_of(name), framework.adapter, target)
     is_exception = function == STANDARD and (framework.name, name) in STANDARD_IS_WRONG
