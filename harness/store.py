@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shlex
+import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.json_lines import line_of, object_in
 _RECORDS = "records.jsonl"
 _RUN = "run.json"
 _LOCK = "lock"
+_RELEASED_WITHIN_S = 2.0
 
 
 class HeldError(OSError):
@@ -103,17 +105,37 @@ class RunStore:
     def _lock(self) -> None:
         lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+            self._wait_for(lock)
+        except OSError:
             os.close(lock)
-            if isinstance(error, BlockingIOError):
-                raise HeldError(f"process {holder} is at work on {self.directory}") from None
             raise
         os.ftruncate(lock, 0)
         os.write(lock, f"{os.getpid()}\n".encode())
         self.release()  # of a file that somebody has removed
         self._lock_file = lock
+
+    def _wait_for(self, lock: int) -> None:
+        """Not for a process at work; but a killed one's child holds the lock until it has begun."""
+        deadline = time.monotonic() + _RELEASED_WITHIN_S
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+                if _is_running(holder) or time.monotonic() > deadline:
+                    raise HeldError(f"process {holder} is at work on {self.directory}") from None
+            time.sleep(0.01)
+
+
+def _is_running(process_id: str) -> bool:
+    """Whether there is such a process on this machine; unknown counts as running."""
+    try:
+        os.kill(int(process_id), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, PermissionError):
+        pass
+    return True
 
 
 def new_run(output_dir: Path, cases: Sequence[dict[str, Any]], command: str) -> RunStore:

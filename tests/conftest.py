@@ -92,6 +92,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True, scope="module")
 def memory_is_given_back() -> Iterator[None]:
     """Both frameworks keep every program that they have compiled: a test file needs its own."""
+    gc.freeze()  # or each collection looks through all that the files before have left
     yield
     with open("/proc/self/statm") as statm:
         resident_bytes = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -101,6 +102,7 @@ def memory_is_given_back() -> Iterator[None]:
         sys.modules["jax"].clear_caches()
     if "torch._dynamo" in sys.modules:
         sys.modules["torch._dynamo"].reset()
+    gc.unfreeze()
     gc.collect()
     release_free_memory()
 

@@ -64,6 +64,13 @@ BREAKAGES = (
         _STORE,
     ),
     Breakage(
+        "store: a run whose process was killed a moment ago is refused",
+        "harness/store.py",
+        "if _is_running(holder) or",
+        "if holder or",
+        _STORE,
+    ),
+    Breakage(
         "store: who comes second does not see what the first has done",
         "harness/store.py",
         "        self._lock()\n        self.read()",

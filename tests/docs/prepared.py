@@ -1,7 +1,7 @@
 """What the snippets of the docs take for granted, by the package that they use.
 
-A snippet gets the names that it mentions, made anew. The sizes are those of the README's
-table: what its snippets print depends on them.
+A snippet gets the names that it mentions, made anew. Those that print get the sizes of the
+README's table, on which it depends what they print; the others fewer tokens.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 import jax.numpy as jnp
 import torch
 
-BATCH, LENGTH, FEATURES, VOCAB = 2, 1024, 512, 32768
+BATCH, FEATURES, VOCAB = 2, 512, 32768
+LENGTH_TO_PRINT, LENGTH = 1024, 64
 
 
 def _language_model() -> torch.nn.Module:
@@ -22,20 +23,20 @@ def _language_model() -> torch.nn.Module:
     return build("Llama", 256)
 
 
-PREPARED: dict[str, dict[str, Callable[[], Any]]] = {
+PREPARED: dict[str, dict[str, Callable[[int], Any]]] = {
     "torch_impl": {
-        "hidden": lambda: torch.ones(BATCH, LENGTH, FEATURES, requires_grad=True),
-        "head": lambda: torch.nn.Linear(FEATURES, VOCAB),
-        "labels": lambda: torch.zeros(BATCH, LENGTH, dtype=torch.int64),
-        "model": _language_model,
-        "batch": lambda: dict.fromkeys(
+        "hidden": lambda length: torch.ones(BATCH, length, FEATURES, requires_grad=True),
+        "head": lambda length: torch.nn.Linear(FEATURES, VOCAB),
+        "labels": lambda length: torch.zeros(BATCH, length, dtype=torch.int64),
+        "model": lambda length: _language_model(),
+        "batch": lambda length: dict.fromkeys(
             ("input_ids", "labels"), torch.ones(2, 8, dtype=torch.int64)
         ),
     },
     "jax_impl": {
-        "hidden": lambda: jnp.ones((BATCH, LENGTH, FEATURES)),
-        "kernel": lambda: jnp.zeros((FEATURES, VOCAB)),
-        "labels": lambda: jnp.zeros((BATCH, LENGTH), int),
+        "hidden": lambda length: jnp.ones((BATCH, length, FEATURES)),
+        "kernel": lambda length: jnp.zeros((FEATURES, VOCAB)),
+        "labels": lambda length: jnp.zeros((BATCH, length), int),
     },
 }
 
@@ -43,8 +44,9 @@ PREPARED: dict[str, dict[str, Callable[[], Any]]] = {
 def prepared_for(snippet: str, package: str = "") -> dict[str, Any]:
     """The names that the snippet mentions, for the package or else for those it imports."""
     mentioned = {node.id for node in ast.walk(ast.parse(snippet)) if isinstance(node, ast.Name)}
+    length = LENGTH_TO_PRINT if "print" in mentioned else LENGTH
     return {
-        name: make()
+        name: make(length)
         for of, names in PREPARED.items()
         if of in (package or snippet)
         for name, make in names.items()

@@ -57,7 +57,10 @@ def test_float64_is_that_of_numpy(dtype: str, ignored_fraction: float) -> None:
 @pytest.mark.usefixtures("_blocks")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_rounds_where_numpy_rounds(dtype: str) -> None:
-    """Number for number, but for those at the edge between two: sums have another order."""
+    """Number for number, but for those at the edge between two: sums have another order.
+
+    In float32 all of the error is that order's, which is the processor's choice.
+    """
     given = inputs(dtype)
     exact = reference_linear_cross_entropy(*given)
     rounding: dict[str, Any] = {"compute_dtype": np.float32, "round_to": given.hidden.dtype}
@@ -69,9 +72,11 @@ def test_rounds_where_numpy_rounds(dtype: str) -> None:
         if name == "loss":  # a single number, whose error is a matter of luck
             assert value == pytest.approx(standard, rel=1e-6)
             continue
-        error = relative_error(standard, getattr(exact, name))
-        room = 0.3 if dtype == "float32" else 0.02
-        assert relative_error(value, getattr(exact, name)) == pytest.approx(error, rel=room)
+        ratio = relative_error(value, getattr(exact, name)) / relative_error(
+            standard, getattr(exact, name)
+        )
+        room = 2.0 if dtype == "float32" else 1.02
+        assert 1 / room < ratio < room
         assert np.array_equal(value, value.astype(given.hidden.dtype).astype(np.float32))
         if dtype != "float32":
             assert np.mean(value != standard) < 0.02

@@ -9,6 +9,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -137,6 +139,19 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     assert found is not None
     with pytest.raises(HeldError, match=f"process {os.getpid()} is at work on {store.directory}"):
         found.hold()
+
+
+def test_a_killed_process_has_let_go_when_its_last_child_has_begun(tmp_path: Path) -> None:
+    """Until then the child has what the parent had open, the lock among it."""
+    store = new_run(tmp_path, CASES, "command")
+    lock = store._lock_file
+    assert lock is not None
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    os.pwrite(lock, f"{killed.pid}\n".encode(), 0)
+    with subprocess.Popen(["sleep", "0.3"], pass_fds=[lock]):
+        store.release()
+        open_run(store.directory).hold()
 
 
 def test_who_comes_second_sees_what_the_first_has_done(tmp_path: Path) -> None:

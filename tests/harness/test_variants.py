@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import sys
@@ -20,6 +21,7 @@ from harness.targets import UnsupportedError
 from harness.variants import EVERY_VARIANT, PEERS, VARIANTS, YARDSTICKS, torch_peers
 from harness.workload import UnavailableError
 from tests.harness.conftest import TINY, Finished, RunHarness
+from tests.tables import slow
 
 BRIEF = (*TINY, "--warmup=0", "--repeats=1")
 
@@ -65,7 +67,15 @@ def is_a_hair_beyond(message: str) -> bool:
     return figures is not None and float(figures[1]) < 1.5 * float(figures[2])
 
 
-def test_every_peer_is_measured_or_says_what_is_missing(run_here: RunHarness) -> None:
+@pytest.mark.parametrize(
+    "backend", ["aot_eager_decomp_partition", pytest.param("inductor", marks=slow)]
+)
+def test_every_peer_is_measured_or_says_what_is_missing(
+    run_here: RunHarness, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    """Without inductor all but the generated C++ is the same: seconds of a compiler's time."""
+    compile_ = functools.partial(torch.compile, backend=backend)
+    monkeypatch.setattr(torch, "compile", compile_)
     # 2048: tokamax is wrong where it must pad the vocabulary.
     done = run_here(*BRIEF, "--vocab_sizes=2048", f"--variants={','.join(PEERS)}")
     found = statuses(done)
