@@ -118,7 +118,7 @@ def _judge(
         return failure["status"], error
     if "finished" in ended.sections:
         if ended.unreadable:
-            message = f"{ended.unreadable} lines of what the worker found cannot be read"
+            message = f"unreadable lines in what the worker sent: {ended.unreadable}"
             return record.ERROR, {"type": "Garbled", "message": message}
         return record.judge(ended.sections.get("numerics"))
     if ended.exit_code is None:

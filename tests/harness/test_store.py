@@ -222,9 +222,12 @@ def test_open_run_is_told_a_folder_and_refuses_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "status"), [(0.5e-6, "ok"), (2e-6, "mismatch"), (math.nan, "mismatch")]
 )
-def test_judge(error: float, status: str) -> None:
-    numerics = {"loss_error": error, "tolerance": {"loss_error": 1e-6}}
-    assert judge(numerics)[0] == status
+@pytest.mark.parametrize("name", ["loss_error", "grad_hidden_error", "grad_weight_error"])
+def test_judge(name: str, error: float, status: str) -> None:
+    """Each figure is held to its own tolerance."""
+    fine = dict.fromkeys(("loss_error", "grad_hidden_error", "grad_weight_error"), 1e-7)
+    tolerance = dict.fromkeys(fine, 1e-3) | {name: 1e-6}
+    assert judge(fine | {name: error, "tolerance": tolerance})[0] == status
     assert judge(None) == ("ok", None)
 
 

@@ -18,7 +18,7 @@ from harness import record, scheduler
 from harness.cases import BREAKING_POINT, SWEEP, Measurement, Shape, make_case
 from harness.memory.oom_kills import kernel_oom_kills
 from harness.reference import write_reference
-from harness.scheduler import run_case
+from harness.scheduler import read_ended, run_case
 from tests.harness.conftest import time_is_up_when
 
 SHAPE = Shape(
@@ -133,6 +133,22 @@ def test_garbled_results_are_no_result(run_target: RunTarget) -> None:
     assert result["error"]["type"] == "Garbled"
     assert result["timing"] is None
     assert result["numerics"]["loss_error"] < 1e-5  # what can be read is kept
+
+
+def test_one_line_that_cannot_be_read_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = b'{"section": "timing", "val\n{"section": "finished", "value": true}\n'
+    monkeypatch.setattr(scheduler, "run_worker", lambda *_: read_ended(sent, 0, b""))
+    measurement = Measurement(
+        warmup=0, repeats=2, timeout_s=60.0, device="cpu", memory_limit_gib=None
+    )
+    case = make_case("torch", "standard", SHAPE, measurement, {})
+    result = run_case(case, "run", {"versions": {}}, None, tmp_path)
+    assert result["error"] == {
+        "type": "Garbled",
+        "message": "unreadable lines in what the worker sent: 1",
+    }
 
 
 @pytest.mark.parametrize(

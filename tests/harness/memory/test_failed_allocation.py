@@ -80,14 +80,18 @@ def test_messages(message: str, expected: str) -> None:
     assert failed_allocation(RuntimeError(message), SHAPE, PARTS) == expected
 
 
-def test_closest_array_counts() -> None:
+@pytest.mark.parametrize(
+    ("num_tokens", "vocab_size", "array"),
+    [(100_100, 100_000, "[N, D]"), (100_000, 100_100, "[V, D]")],
+)
+def test_closest_array_counts(num_tokens: int, vocab_size: int, array: str) -> None:
     """V and N differ by less than the two decimals of a message show."""
     shape = Shape(
-        batch_size=1, seq_len=100_100, hidden_dim=16_384, vocab_size=100_000, dtype="float32",
-        ignored_fraction=0.0, seed=0,
+        batch_size=1, seq_len=num_tokens, hidden_dim=16_384, vocab_size=vocab_size,
+        dtype="float32", ignored_fraction=0.0, seed=0,
     )  # fmt: skip
     error = RuntimeError("CUDA out of memory. Tried to allocate 6.11 GiB.")
-    assert failed_allocation(error, shape, {}) == "6,256.6 MiB, as much as [N, D] in float32"
+    assert failed_allocation(error, shape, {}) == f"6,256.6 MiB, as much as {array} in float32"
 
 
 # [N, V] in float32 takes 16 MiB, [V, D] 8 MiB.
