@@ -1,6 +1,6 @@
 # make run       measure and draw: PyTorch against JAX, standard against chunked
 # make test      the fast tier: every kind of check, in minutes
-# make test-all  the fast tier, then the whole products of which it takes a part
+# make test-all  the fast tier, then the full grids of which it takes a part
 # make lint      lint, format check, types
 # Flags of the harness: make run FLAGS="--preset=smoke --framework=jax"
 

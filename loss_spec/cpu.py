@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-# Each with the flags, in Linux's names, that oneDNN wants to see beyond those of the one before.
+# Each with the flags, in Linux's names, that oneDNN asks for beyond those of the one before.
 _NEEDED = {
     "avx2": {"avx2"},
     "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq"},
@@ -21,8 +21,8 @@ _NEEDED = {
     "amx": {"avx512_fp16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"},
 }
 
-# The newest that a value of `ONEDNN_MAX_CPU_ISA` leaves. Any other value leaves them all.
-_LEFT = {
+# The newest that each value of `ONEDNN_MAX_CPU_ISA` allows. Any other value allows them all.
+_LIMITS = {
     "sse41": None,
     "avx": None,
     "avx2": "avx2",
@@ -57,7 +57,7 @@ def multiplies_bfloat16(framework: str) -> bool:
     to eighty times as long: there operands are better widened, which also leaves more of the
     digits of a product.
     """
-    return _multiplies_bfloat16(framework, _cpuinfo(), os.environ)
+    return _multiplies_bfloat16(matmul_instructions(framework), _cpuinfo())
 
 
 def _cpuinfo() -> str:
@@ -67,8 +67,7 @@ def _cpuinfo() -> str:
         return ""
 
 
-def _multiplies_bfloat16(framework: str, cpuinfo: str, environment: Mapping[str, str]) -> bool:
-    newest = _matmul_instructions(framework, cpuinfo, environment)
+def _multiplies_bfloat16(newest: str | None, cpuinfo: str) -> bool:
     is_amd = _first_core(cpuinfo).get("vendor_id") == "AuthenticAMD"
     return newest == "amx" or (newest == "avx512_bf16" and is_amd)
 
@@ -81,7 +80,7 @@ def _matmul_instructions(
     if framework == "torch":
         # The second name is older, and counts where the first says nothing.
         value = environment.get("ONEDNN_MAX_CPU_ISA") or environment.get("DNNL_MAX_CPU_ISA", "")
-        limit = _LEFT.get(value.lower(), "amx")
+        limit = _LIMITS.get(value.lower(), "amx")
     newest = None
     for name, needed in _NEEDED.items():
         if newest == limit or not needed <= flags:

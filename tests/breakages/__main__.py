@@ -1,7 +1,7 @@
 """Breaks the code on purpose, one mistake at a time, and says which test notices.
 
     python -m tests.breakages                       every breakage, against the fast tier
-    python -m tests.breakages --tier=all            against all tests
+    python -m tests.breakages --tier=all            against the tests of `make test-all`
     python -m tests.breakages --package=jax_impl softcap
     python -m tests.breakages --list
 
@@ -53,9 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     if parsed.list:
         console.print(_listing(breakages))
         return 0
-    runner = Runner(
-        ROOT, TEST_FOLDERS, tier=parsed.tier, jobs=parsed.jobs, is_file_only=parsed.file_only
-    )
+    runner = Runner(ROOT, TEST_FOLDERS, tier=parsed.tier, jobs=parsed.jobs)
     results: list[Result] = []
     is_interrupted = False
     try:
@@ -86,9 +84,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tier", choices=(FAST, ALL), default=FAST, help="which tests run")
     parser.add_argument("--package", choices=tuple(TEST_FOLDERS), help="breakages of one package")
     parser.add_argument("--jobs", type=_positive, default=2, help="how many run at a time")
-    parser.add_argument(
-        "--file_only", action="store_true", help="run the test file that should fail, no others"
-    )
     return parser
 
 

@@ -19,8 +19,6 @@ class Breakage(NamedTuple):
     old: str
     new: str
     caught_by: str
-    hangs: bool = False
-    """Whether a test that does not end is how the mistake shows."""
 
     @property
     def package(self) -> str:

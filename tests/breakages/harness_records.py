@@ -5,7 +5,6 @@ from __future__ import annotations
 from tests.breakages.breakage import Breakage
 
 _STORE = "tests/harness/test_store.py"
-_FAULTS = "tests/harness/test_faults.py"
 _WORKER_FAULTS = "tests/harness/test_worker_faults.py"
 _STATUSES = "tests/harness/test_statuses.py"
 _INTERRUPT = "tests/harness/test_interrupt.py"

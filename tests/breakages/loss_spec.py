@@ -168,7 +168,7 @@ BREAKAGES = (
     Breakage(
         "cpu: oneDNN's limit in the environment is not read",
         "loss_spec/cpu.py",
-        '_LEFT.get(value.lower(), "amx")',
+        '_LIMITS.get(value.lower(), "amx")',
         '"amx"',
         _CPU,
     ),

@@ -28,7 +28,9 @@ NOT_CAUGHT = "not caught"
 BROKEN_TABLE = "broken table"
 
 FAST, ALL = "fast", "all"
-_MARKERS = {FAST: ("-m", "not slow"), ALL: ()}
+# What `make test` and `make test-all` give to pytest.
+_FAST_RUN = ("-m", "not slow")
+_RUNS = {FAST: (_FAST_RUN,), ALL: (_FAST_RUN, ("-m", "slow or optimized", "--xla_optimized"))}
 
 FILE_LIMIT_S = 600.0
 PACKAGE_LIMIT_S = 3600.0
@@ -64,12 +66,11 @@ class Runner:
         *,
         tier: str = FAST,
         jobs: int = 1,
-        is_file_only: bool = False,
         file_limit_s: float = FILE_LIMIT_S,
         package_limit_s: float = PACKAGE_LIMIT_S,
     ) -> None:
         self._root, self._test_folders = root, test_folders
-        self._markers, self._jobs, self._is_file_only = _MARKERS[tier], jobs, is_file_only
+        self._runs, self._jobs = _RUNS[tier], jobs
         self._file_limit_s, self._package_limit_s = file_limit_s, package_limit_s
         self._copies: SimpleQueue[Path] = SimpleQueue()
         self._processes: set[subprocess.Popen[bytes]] = set()
@@ -112,8 +113,7 @@ class Runner:
         with _broken(copy, breakage):
             hint = [*_own_framework(breakage), breakage.caught_by]
             ended = self._pytest(copy, hint, self._file_limit_s)
-            # A file may have nothing but slow tests.
-            if ended.exit_status in (_PASSED, _NO_TESTS) and not self._is_file_only:
+            if ended.exit_status == _PASSED:
                 folders = self._test_folders[breakage.package]
                 ended = self._pytest(copy, folders, self._package_limit_s)
         if ended.exit_status == _PASSED:
@@ -122,7 +122,7 @@ class Runner:
             failed = _FIRST_FAILURE.search(ended.output)
             return CAUGHT, failed[1] if failed else "a test that pytest does not name"
         if ended.exit_status is None:
-            return (CAUGHT if breakage.hangs else NOT_CAUGHT), "no end within the time limit"
+            return NOT_CAUGHT, "no end within the time limit"
         last_line = (ended.output.strip().splitlines() or [""])[-1]
         return BROKEN_TABLE, f"pytest ended with status {ended.exit_status}: {last_line}"
 
@@ -133,7 +133,15 @@ class Runner:
             self._passes_unbroken[test] = ended.exit_status == _PASSED
         return self._passes_unbroken[test]
 
-    def _pytest(self, copy: Path, arguments: Sequence[str], limit_s: float) -> _Ended:
+    def _pytest(self, copy: Path, tests: Sequence[str], limit_s: float) -> _Ended:
+        """Each run of the tier over these tests, to the first that does not pass."""
+        for run in self._runs:
+            ended = self._pytest_once(copy, [*run, *tests], limit_s)
+            if ended.exit_status not in (_PASSED, _NO_TESTS):  # a file may have no slow tests
+                return ended
+        return ended._replace(exit_status=_PASSED)
+
+    def _pytest_once(self, copy: Path, arguments: Sequence[str], limit_s: float) -> _Ended:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
         environment = {
             **os.environ,
@@ -143,7 +151,7 @@ class Runner:
         }
         with TemporaryFile() as output:
             process = subprocess.Popen(
-                [*command, *self._markers, *arguments],
+                [*command, *arguments],
                 cwd=copy, env=environment, stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True,  # to be ended with all that the tests have started
             )  # fmt: skip

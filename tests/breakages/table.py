@@ -27,5 +27,4 @@ TEST_FOLDERS = {
     "jax_impl": ("tests/jax_impl", "tests/conformance"),
     "torch_impl": ("tests/torch_impl", "tests/conformance"),
     "harness": ("tests/harness",),
-    "examples": ("tests/examples",),
 }

@@ -1,4 +1,4 @@
-"""What the runner says of a breakage, in a checkout with two functions and three tests."""
+"""What the runner says of a breakage, in a checkout with two functions and four tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.breakages.breakage import Breakage, table_errors
-from tests.breakages.runner import BROKEN_TABLE, CAUGHT, NOT_CAUGHT, Runner
+from tests.breakages.runner import ALL, BROKEN_TABLE, CAUGHT, NOT_CAUGHT, Runner
 
 FILES = {
     "shop/prices.py": "def twice(price):\n    return 2 * price\n\n\n"
@@ -18,10 +18,15 @@ FILES = {
     "tests/shop/test_thrice.py": "from shop.prices import thrice\n\n\n"
     "def test_thrice():\n    assert thrice(1) == 3\n",
     "tests/shop/test_fails_anyway.py": "def test_fails_anyway():\n    assert False\n",
-    "pyproject.toml": '[tool.pytest.ini_options]\npythonpath = ["."]\n',
+    "tests/conftest.py": "def pytest_addoption(parser):\n"
+    '    parser.addoption("--xla_optimized", action="store_true")\n',
+    "tests/shop/test_limit.py": "import pytest\n\nfrom shop.prices import LIMIT\n\n\n"
+    "@pytest.mark.slow\ndef test_limit(pytestconfig):\n"
+    '    assert pytestconfig.getoption("xla_optimized")\n    assert isinstance(LIMIT, int)\n',
+    "pyproject.toml": '[tool.pytest.ini_options]\npythonpath = ["."]\nmarkers = ["slow"]\n',
 }
-TEST_FOLDERS = {"shop": ("tests/shop/test_twice.py", "tests/shop/test_thrice.py")}
-TWICE, THRICE = TEST_FOLDERS["shop"]
+TWICE, THRICE, SLOW = (f"tests/shop/test_{name}.py" for name in ("twice", "thrice", "limit"))
+TEST_FOLDERS = {"shop": (TWICE, THRICE, SLOW)}
 
 # (old, new, the test file that should fail), and what becomes of it.
 BREAKAGES = {
@@ -31,7 +36,10 @@ BREAKAGES = {
     "caught by another file": (
         ("return 3 *", "return 4 *", f"{TWICE}::test_twice"), CAUGHT, f"{THRICE}::test_thrice",
     ),
-    "no test looks": (("LIMIT = 10", "LIMIT = 10.0", TWICE), NOT_CAUGHT, "all tests pass"),
+    "no fast test looks": (("LIMIT = 10", "LIMIT = 10.0", TWICE), NOT_CAUGHT, "all tests pass"),
+    "its file has no fast test": (
+        ("LIMIT = 10", "LIMIT = 9", SLOW), CAUGHT, f"{TWICE}::test_twice",
+    ),
     "no test can be collected": (
         ("LIMIT = 10", "", TWICE), BROKEN_TABLE, "pytest ended with status 2",
     ),
@@ -65,12 +73,17 @@ def test_results(root: Path) -> None:
     assert {name: (root / name).read_text() for name in FILES} == FILES
 
 
-@pytest.mark.parametrize(("hangs", "status"), [(False, NOT_CAUGHT), (True, CAUGHT)])
-def test_no_end_counts_only_where_it_is_expected(root: Path, hangs: bool, status: str) -> None:
+def test_slow_tests_catch_in_the_tier_that_has_them(root: Path) -> None:
+    breakage = Breakage("a float", "shop/prices.py", "LIMIT = 10", "LIMIT = 10.0", SLOW)
+    (result,) = Runner(root, TEST_FOLDERS, tier=ALL).run([breakage])
+    assert (result.status, result.detail) == (CAUGHT, f"{SLOW}::test_limit")
+
+
+def test_no_end_is_not_caught(root: Path) -> None:
     endless = "    while True: pass\n    return 2"
-    breakage = Breakage("no end", "shop/prices.py", "    return 2", endless, TWICE, hangs)
+    breakage = Breakage("no end", "shop/prices.py", "    return 2", endless, TWICE)
     (result,) = Runner(root, TEST_FOLDERS, file_limit_s=2.0).run([breakage])
-    assert (result.status, result.detail) == (status, "no end within the time limit")
+    assert (result.status, result.detail) == (NOT_CAUGHT, "no end within the time limit")
 
 
 @pytest.mark.parametrize(

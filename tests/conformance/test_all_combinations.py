@@ -8,7 +8,7 @@ every option.
 
 from __future__ import annotations
 
-from itertools import combinations, cycle, product
+from itertools import combinations, compress, cycle, product
 
 import numpy as np
 import pytest
@@ -65,11 +65,8 @@ OF_JAX = in_turn(
 
 # Any two of: an option given or not, a dtype, a layout, a reduction.
 PAIRS = [
-    (tuple(name for name, is_given in zip(OPTIONS, given, strict=True) if is_given), *others)
-    for *given, dtype, layout, reduction in cover(
-        *[(False, True)] * len(OPTIONS), DTYPES, LAYOUTS, REDUCTIONS
-    )
-    for others in [(dtype, layout, reduction)]
+    (tuple(compress(OPTIONS, row)), *row[len(OPTIONS) :])
+    for row in cover(*[(False, True)] * len(OPTIONS), DTYPES, LAYOUTS, REDUCTIONS)
 ]
 
 

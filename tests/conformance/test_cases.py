@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zlib
 
 import pytest
 
@@ -25,19 +26,26 @@ STANDARD_IS_WRONG = {
 STANDARD_NEEDS_LONG_VECTORS = {("torch", "certain tokens, logit_softcap")}
 
 TWO_PASS = "two_pass"
-# In the fast tier what users get has every case, and the other two have every fourth. Those are
-# slow that take seconds, and one that XLA, without its optimisations, gets wrong: it rounds the
-# tanh of the second pass in another way than that of the first.
+# In the fast tier what users get has every case, and the other two have a quarter, drawn by the
+# cases' names. Always slow are those that take seconds, and one that XLA, without its
+# optimisations, gets wrong: it rounds the tanh of the second pass in another way than that of the
+# first.
 ALWAYS_SLOW = (
     "bfloat16 mean, N=8192, V=8192",
     "bfloat16 mean over 262144 tokens",
     "V=152063",
     "certain tokens, logit_softcap",
 )
+
+
+def is_slow(name, function):
+    return name in ALWAYS_SLOW or zlib.crc32(f"{function} {name}".encode()) % 4 != 0
+
+
 FUNCTIONS = [pytest.param(name, CHUNKED, marks=optimized) for name in CASES] + [
-    pytest.param(name, function, marks=slow if name in ALWAYS_SLOW or (rank + 2 * turn) % 4 else ())
-    for turn, function in enumerate((STANDARD, TWO_PASS))
-    for rank, name in enumerate(CASES)
+    pytest.param(name, function, marks=slow if is_slow(name, function) else ())
+    for function in (STANDARD, TWO_PASS)
+    for name in CASES
 ]
 
 

@@ -24,7 +24,9 @@ from harness.memory.torch_anatomy import torch_anatomy
 from harness.memory.xla_anatomy import _backward_s, _Run, _times_apart
 from harness.memory.xla_program import Program, read_program
 from harness.reference import inputs_of
-from tests.tables import grid
+from tests.tables import grid, optimized
+
+pytestmark = optimized
 
 MIB = 2**20
 N, D, V = 512, 64, 4096

@@ -13,7 +13,6 @@ import pytest
 
 from harness.store import open_run
 from tests.harness.conftest import ROOT, TINY, RunHarness, harness_command
-from tests.tables import slow
 
 FLAGS = (*TINY, "--framework=torch", "--variants=floor,stream", "--vocab_sizes=96,100")
 
@@ -27,9 +26,7 @@ def heeding_interrupts() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("heeding_interrupts")
-@pytest.mark.parametrize(
-    "how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=slow), signal.SIGKILL]
-)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_sweep_keeps_its_records_and_resumes(
     run_here: RunHarness, tmp_path: Path, how: signal.Signals
 ) -> None:

@@ -24,7 +24,7 @@ from tests.jax_impl.programs import (
     tokens_of_a_loop,
 )
 from tests.jax_impl.rounding import assert_same
-from tests.tables import grid
+from tests.tables import grid, optimized
 
 POLICIES = jax.checkpoint_policies
 
@@ -101,6 +101,7 @@ def test_matmuls(policy, forwards, strategy):
     assert count(loss) == 1
 
 
+@optimized
 @pytest.mark.cpu_only("it compares the buffers of XLA's CPU compiler")
 @grid(
     policy={name: policy for name, (policy, _) in FORWARDS.items()},

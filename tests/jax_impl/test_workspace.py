@@ -10,7 +10,7 @@ import pytest
 
 from jax_impl import linear_cross_entropy, plan
 from tests.jax_impl.programs import abstract_arrays, temporary_bytes
-from tests.tables import grid
+from tests.tables import grid, optimized
 
 MIB = 2**20
 SHAPES = {"round": (1024, 64, 8192), "ragged": (1021, 65, 8191), "few tokens": (24, 256, 16411)}
@@ -19,7 +19,10 @@ WIDE_AND_NARROW = ("float32", "bfloat16")
 STRATEGIES = ("two_pass", "one_pass")
 LAYOUTS = (0, 1)
 
-pytestmark = pytest.mark.cpu_only("of what a GPU's compiler assigns there is tests/gpu")
+pytestmark = [
+    pytest.mark.cpu_only("of what a GPU's compiler assigns there is tests/gpu"),
+    optimized,
+]
 
 OPTIONS = {
     "none": {},

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loss_spec.cpu import (
-    _matmul_instructions,
-    _multiplies_bfloat16,
-    matmul_instructions,
-    multiplies_bfloat16,
-)
+from loss_spec.cpu import _matmul_instructions, _multiplies_bfloat16
 
 AVX2 = "fma avx2"
 AVX512 = f"{AVX2} avx512f avx512dq avx512bw avx512vl"
@@ -42,7 +37,7 @@ def cpuinfo(flags: str, vendor: str = "GenuineIntel") -> str:
 def test_by_vendor_and_instructions(vendor, flags, newest, is_faster, framework):
     description = cpuinfo(flags, vendor)
     assert _matmul_instructions(framework, description, {}) == newest
-    assert _multiplies_bfloat16(framework, description, {}) == is_faster
+    assert _multiplies_bfloat16(newest, description) == is_faster
 
 
 @pytest.mark.parametrize(
@@ -72,7 +67,6 @@ def test_by_vendor_and_instructions(vendor, flags, newest, is_faster, framework)
 def test_limits_of_the_environment(environment, newest):
     """They are oneDNN's, and no limit gives what the processor has not."""
     assert _matmul_instructions("torch", cpuinfo(AMX), environment) == newest
-    assert _multiplies_bfloat16("torch", cpuinfo(AMX), environment) == (newest == "amx")
     assert _matmul_instructions("jax", cpuinfo(AMX), environment) == "amx"
     assert _matmul_instructions("torch", cpuinfo(""), environment) is None
 
@@ -82,10 +76,4 @@ def test_limits_of_the_environment(environment, newest):
 def test_elsewhere_it_does_not(description, framework):
     """An ARM core's description has neither field, and not every system has one."""
     assert _matmul_instructions(framework, description, {}) is None
-    assert not _multiplies_bfloat16(framework, description, {})
-
-
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_this_machine_has_an_answer(framework):
-    assert matmul_instructions(framework) in (None, "avx2", "avx512", "avx512_bf16", "amx")
-    assert multiplies_bfloat16(framework) in (True, False)
+    assert not _multiplies_bfloat16(None, description)

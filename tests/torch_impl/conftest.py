@@ -31,3 +31,13 @@ def default_device(pytestconfig: pytest.Config) -> Iterator[None]:
     torch.set_default_device("cuda")
     yield
     torch.set_default_device(None)
+
+
+@pytest.fixture
+def fresh_dynamo() -> Iterator[None]:
+    """Nothing that a test compiles is there for the next one."""
+    import torch
+
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()

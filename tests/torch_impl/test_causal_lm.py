@@ -207,13 +207,6 @@ def _own_summed(model, batch, num_items):
     return model(**batch, num_items_in_batch=num_items).loss
 
 
-@pytest.fixture
-def fresh_dynamo():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_a_compiled_body_is_compiled_once(tokens):
     """For the batch that is trained on, and not for the two tokens that are tried."""

@@ -11,7 +11,6 @@ import torch
 from functorch.compile import make_boxed_func
 from torch._dynamo.backends.common import aot_autograd
 
-from tests.tables import slow
 from tests.torch_impl.allocations import record_allocations
 from tests.torch_impl.programs import (
     CHUNKS,
@@ -32,16 +31,10 @@ from torch_impl import LinearCrossEntropyLoss, linear_cross_entropy
 # All PyTorch's own: Dynamo makes a bare Function for every one that it traces, and
 # Inductor and forward mode still use what is left of TorchScript.
 pytestmark = [
+    pytest.mark.usefixtures("fresh_dynamo"),
     pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:`torch.jit.script.*deprecated:DeprecationWarning"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def fresh_dynamo():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("vocab_axis", [0, 1])
@@ -59,7 +52,6 @@ def test_other_strategies_have_two_passes(strategy):
     assert_same(found, results(model(strategy="two_pass"), arrays))
 
 
-@slow
 @pytest.mark.cpu_only("it reads the events of the CPU's allocator")
 def test_inductor(tmp_path):
     """Its tanh is not that of eager code, so to rounding; and no [N, V] either."""

@@ -24,16 +24,10 @@ from torch_impl.operators import flat
 # All PyTorch's own: Dynamo makes a bare Function for every one that it traces, and
 # Inductor and forward mode still use what is left of TorchScript.
 pytestmark = [
+    pytest.mark.usefixtures("fresh_dynamo"),
     pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:`torch.jit.script.*deprecated:DeprecationWarning"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def fresh_dynamo():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 def test_label_out_of_range():

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.cpu_only("a GPU's kernels are in tests/gpu")
 # What oneDNN calls them. With less than AVX-512 PyTorch does not ask it, but for CPUs that have
 # a few of its instructions in 256 bits.
 KERNELS = {
-    None: "",
     "avx2": "|brg_matmul:avx2.*",
     "avx512": "gemm:jit:bf16",
     "avx512_bf16": "brg_matmul:avx512_core_bf16",
@@ -28,11 +27,14 @@ KERNELS = {
 @pytest.mark.parametrize("dtype", [torch.bfloat16], ids=str)
 def test_the_kernel_is_that_of_the_instructions(dtype, capfd):
     """By oneDNN's own word, which follows its limit in the environment."""
+    instructions = matmul_instructions("torch")
+    if instructions is None:
+        pytest.skip("no instructions that we know oneDNN's kernels of")
     left, right = torch.ones(64, 32, dtype=dtype), torch.ones(32, 96, dtype=dtype)
     with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
         torch.mm(left, right)
     kernels = re.findall(r",exec,cpu,matmul,([^,]*),", capfd.readouterr().out)
-    assert re.fullmatch(KERNELS[matmul_instructions("torch")], "".join(kernels))
+    assert re.fullmatch(KERNELS[instructions], "".join(kernels))
 
 
 def operands_of_the_loss(dtype):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
+from itertools import cycle, product
 from pathlib import Path
 
 import pytest
@@ -42,12 +43,16 @@ WAYS = [
     (FLOAT32, "one_pass", 0),
     (FLOAT32, "one_pass", 1),
 ]
+
+
+def named(preset, way):
+    dtype, strategy, axis = way
+    return f"{preset}, {dtype}, {strategy}, vocab_axis {axis}"
+
+
 HEADS = {
-    f"{name}, {dtype}, {strategy}, vocab_axis {axis}": Call(shape, dtype).having(
-        strategy=strategy, vocab_axis=axis
-    )
-    for name, shape in PRESETS.items()
-    for dtype, strategy, axis in WAYS
+    named(preset, way): Call(PRESETS[preset], way[0]).having(strategy=way[1], vocab_axis=way[2])
+    for preset, way in product(PRESETS, WAYS)
 }
 
 # With a budget of which the tiles can be large: there are fewer then, and the test is short.
@@ -81,10 +86,7 @@ CALLS = {
     },
 }
 # Each way with one of the heads, each head with two of the ways: the rest is slow.
-FEW = {
-    f"{name}, {dtype}, {strategy}, vocab_axis {axis}"
-    for name, (dtype, strategy, axis) in zip([*PRESETS] * 2, WAYS, strict=True)
-}
+FEW = {named(preset, way) for preset, way in zip(cycle(PRESETS), WAYS, strict=False)}
 every_call = pytest.mark.parametrize(
     "call",
     [

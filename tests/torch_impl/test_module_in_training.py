@@ -11,7 +11,10 @@ from torch_impl import LinearCrossEntropyLoss
 
 BATCH, LENGTH, FEATURES, VOCAB, STEPS, PARTS = 4, 6, 16, 90, 4, 2
 # Of PyTorch itself: Dynamo makes a bare Function for every one that it traces.
-pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("fresh_dynamo"),
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
+]
 
 
 class Model(nn.Module):
@@ -59,13 +62,6 @@ def chunked(request):
         reduction="sum", strategy=request.param, vocab_chunk=32, token_chunk=5
     )
     return lambda head, hidden, labels: loss(hidden, head.weight, labels, bias=head.bias)
-
-
-@pytest.fixture(autouse=True)
-def fresh_dynamo():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("is_tied", [False, True], ids=["untied", "tied"])

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import pytest
 
 from harness.memory.buffer_assignment import assigned_bytes, peak_bytes
+from tests.tables import optimized
+
+pytestmark = optimized
 
 
 class Program(NamedTuple):

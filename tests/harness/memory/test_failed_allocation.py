@@ -14,6 +14,7 @@ import pytest
 from harness.cases import BREAKING_POINT, Measurement, Shape, make_case
 from harness.memory.failed_allocation import failed_allocation, is_of_a_loss
 from tests.harness.conftest import ROOT
+from tests.tables import optimized
 
 # [N, V] in float32 is 8192 * 128256 * 4 bytes: 3.914 GiB, 4008 MiB.
 SHAPE = Shape(
@@ -117,6 +118,7 @@ WHO = {
 }
 
 
+@optimized
 @pytest.mark.parametrize("framework", WHO)
 def test_who_asked(framework: str) -> None:
     """Of steps in a process of their own, one after the other (limited_cases.py)."""

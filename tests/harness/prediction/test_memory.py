@@ -62,7 +62,7 @@ def kernel_room_bytes(framework: str, shape: Shape) -> int:
     return room
 
 
-@pytest.fixture(params=["torch", "jax"])
+@pytest.fixture(params=["torch", pytest.param("jax", marks=optimized)])
 def backend(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The harness's module for a framework, whose settings it may change."""
     framework = pytest.importorskip(request.param)

@@ -14,7 +14,8 @@ from harness.memory.anatomy import WORKSPACE, Buffer
 from harness.report import write_merged_report, write_report
 from harness.report.run import Run, named
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # as in .ci/prepare
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 SCREENS = {"phone": (390, 844), "desktop": (1280, 800)}
 VARIANTS = ("standard", "chunked", "two_pass", "one_pass", "compiled", "cut_cross_entropy",
             "linear_cross_entropy_chunked", "floor", "stream")  # fmt: skip
@@ -90,7 +91,7 @@ def reports(records, sweep, tmp_path):
 
 
 @pytest.mark.usefixtures("drawn")
-@pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
+@pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
 def test_page_fits_phone_and_desktop(reports, tmp_path):
     frames = [
         f'<iframe name="{report} {screen}" src="{report}/report.html" '

@@ -26,7 +26,7 @@ from tests.jax_impl.flax_heads.expected import expected_of, shaped, with_gradien
 from tests.jax_impl.flax_heads.kinds import KINDS
 from tests.jax_impl.programs import largest_buffer, temporary_bytes
 from tests.jax_impl.rounding import assert_same
-from tests.tables import grid
+from tests.tables import grid, optimized
 
 
 def test_flax_is_imported_only_where_it_is_wanted(pytestconfig):
@@ -160,6 +160,7 @@ def compile_step(compile_once):
     return compile_for
 
 
+@optimized
 @grid(kind=KINDS, tied={"LMHead": False, "TiedLMHead": True})
 def test_no_full_logits(kind, tied, compile_step):
     """In the compiled step; they would be 16 times as large as any input."""
