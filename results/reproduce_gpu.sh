@@ -75,8 +75,10 @@ done
 [[ $minutes =~ ^[1-9][0-9]*$ ]] || fail "--minutes: expected an integer > 0, got $minutes"
 
 names() { printf '%s\n' "${PARTS[@]%% *}"; }
+# No pipe into `grep -q`, which leaves at the first match: who still writes fails, and pipefail.
+is_among() { grep -qx -- "$1" <<<"$2"; }
 for name in "${asked[@]}"; do
-  names | grep -qx -- "$name" || fail "expected parts among $(names | paste -sd ' '), got $name"
+  is_among "$name" "$(names)" || fail "expected parts among $(names | paste -sd ' '), got $name"
 done
 
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
@@ -205,7 +207,7 @@ deadline_s=$((SECONDS + minutes * 60))
 result=0 more=''
 for part in "${PARTS[@]}"; do
   read -r name kind flags <<<"$part"
-  if [ ${#asked[@]} != 0 ] && ! printf '%s\n' "${asked[@]}" | grep -qx "$name"; then continue; fi
+  if [ ${#asked[@]} != 0 ] && ! is_among "$name" "$(printf '%s\n' "${asked[@]}")"; then continue; fi
   status=$(status_of "$name")
   if [ -z "$status" ]; then
     status=0

@@ -27,9 +27,9 @@ HERE = Path(__file__).parent
 FOR_A_GPU = ("conformance", "gpu", "jax_impl", "torch_impl")
 
 # Most of the suite's time is XLA compiling programs that run once. Without optimisations that
-# takes a quarter; from JAX 0.11.1 on, where XLA has lost the second flag and ends the process
+# takes a quarter; from JAX 0.11.1 on, where XLA has lost the last of the flags and ends a process
 # that gives it, four fifths.
-UNOPTIMIZED = "--xla_backend_optimization_level=0"
+UNOPTIMIZED = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if Version(version("jaxlib")) < Version("0.11.1"):
     UNOPTIMIZED += " --xla_cpu_use_fusion_emitters=false"
 # Of each process of the suite, of which there are two. Most of it is compiled programs.
