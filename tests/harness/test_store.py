@@ -148,6 +148,7 @@ def test_a_killed_process_has_let_go_when_its_last_child_has_begun(tmp_path: Pat
     assert lock is not None
     killed = subprocess.Popen([sys.executable, "-c", ""])
     killed.wait()
+    os.ftruncate(lock, 0)
     os.pwrite(lock, f"{killed.pid}\n".encode(), 0)
     with subprocess.Popen(["sleep", "0.3"], pass_fds=[lock]):
         store.release()
