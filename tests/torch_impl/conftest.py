@@ -21,6 +21,14 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def random_numbers() -> None:
+    """What a test draws does not depend on the tests before it."""
+    import torch
+
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def default_device(pytestconfig: pytest.Config) -> Iterator[None]:
     """What a test makes is on the device that the suite is about."""
     import torch
