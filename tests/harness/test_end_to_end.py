@@ -14,8 +14,9 @@ pytestmark = optimized
 MIB = 2**20
 FIRST = {"torch": "torch allocator events", "jax": "xla buffer assignment"}
 HOST = "kernel resident high-water mark"
-# XLA's CPU kernels pack operands in room that no buffer is assigned for, more in some runs.
-KERNEL_ROOM_BYTES = {"torch": 0, "jax": 8 * MIB}
+# XLA's CPU kernels pack operands in room that no buffer is assigned for: here 2, 10, 14 or, where
+# the matmuls of both gradients meet, 22 MiB, from run to run.
+KERNEL_ROOM_BYTES = {"torch": 0, "jax": 16 * MIB}
 VARIANTS = ("standard", "chunked")
 PICTURES = ("peak_memory", "additional_memory", "step_time", "time_memory_tradeoff")
 
