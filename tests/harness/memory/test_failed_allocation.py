@@ -102,7 +102,8 @@ SMALL = Shape(
 )  # fmt: skip
 OURS = r"\w+ \(torch_impl/(?!buffers)\w+\.py:\d+\)$"
 LOGITS = r"16\.0 MiB, as much as \[N, V\] in float32"
-# Variant, MiB that a step may take beyond its inputs, and what is said.
+# Variant, MiB that a step may take beyond its inputs, and what is said. JAX allocates the results
+# first, of 8.5 MiB.
 WHO = {
     "torch": [
         ("standard", 8, LOGITS + r"; standard \(torch_impl/standard"),
@@ -113,7 +114,7 @@ WHO = {
     ],
     "jax": [
         ("standard", 20, r"32\.0 MiB, all temporaries of the compiled step$"),
-        ("chunked", 8, r"7\.\d MiB, all temporaries of the compiled step$"),
+        ("chunked", 12, r"7\.\d MiB, all temporaries of the compiled step$"),
     ],
 }
 
