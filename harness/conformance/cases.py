@@ -94,13 +94,14 @@ def _labels() -> dict[str, Make]:
 
 def _extremes() -> dict[str, Make]:
     make = partial(partial, hard.plain, reduction="none")
+    large_logits = partial(partial, hard.large_logits, reduction="none")
     certain = hard.certain_and_a_few_open
     return {
         "activations x 30, bfloat16": make(dtype="bfloat16", hidden_scale=30.0),
         "activations x 1000, bfloat16": make(dtype="bfloat16", hidden_scale=1000.0),
-        "activations x 1000, float32": make(hidden_scale=1000.0),
-        "logits of 1e4, float32": make(hidden_scale=1e4),
-        "logits of 1e4, all options": make(hidden_scale=1e4, **_ALL_OPTIONS),
+        "activations x 1000, float32": large_logits(1e3),
+        "logits of 1e4, float32": large_logits(1e4),
+        "logits of 1e4, all options": large_logits(1e4, **_ALL_OPTIONS),
         "all logits shifted by 1e4": partial(hard.shifted_logits, "float32"),
         "classes masked by -inf": hard.masked_classes,
         "certain tokens, logit_scale": partial(certain, 1e4, logit_scale=0.37),

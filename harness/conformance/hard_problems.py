@@ -15,6 +15,15 @@ def plain(**changes: Any) -> Problem:
     return make_problem(**defaults | changes)
 
 
+def large_logits(hidden_scale: float, **options: Any) -> Problem:
+    """Gradients that hang on the last digits of a few logits.
+
+    In which order a matmul adds up, and with it which digits those are, is the library's choice:
+    between two orders the errors differ by a factor of ten.
+    """
+    return plain(hidden_scale=hidden_scale, **options).but(num_orders=16)
+
+
 def batch_axes(**problem: Any) -> Problem:
     """hidden [3, 5, D], labels [3, 5]."""
     flat = plain(**problem)

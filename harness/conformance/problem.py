@@ -27,7 +27,9 @@ class Problem:
     """The arrays, the options, the cotangent of the loss, and whose gradients are wanted.
 
     `chunks` are passed to an implementation that takes them and to no other. Labels get
-    the dtype that a framework has for indices, unless `label_dtype` is the question.
+    the dtype that a framework has for indices, unless `label_dtype` is the question. The
+    standard is taken to be off by the largest of its errors in `num_orders` orders of the
+    features.
     """
 
     hidden: Array
@@ -41,6 +43,7 @@ class Problem:
     label_dtype: str | None = None
     needs: tuple[str, ...] = INPUTS
     chunks: dict[str, int] = field(default_factory=dict)
+    num_orders: int = 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -128,14 +131,32 @@ def solve(problem: Problem) -> Answer:
     best = _best_classes(problem) if problem.options.get("return_aux") else None
     if problem.dtype == np.float64:
         return Answer(exact, dict.fromkeys(exact, FLOAT64_ERROR / 2), best)
+    standard_errors = _standard_errors(problem, reference)
+    for seed in range(1, problem.num_orders):
+        other = _with_features_in_another_order(problem, seed)
+        for name, error in _standard_errors(other, _reference(other)).items():
+            standard_errors[name] = max(standard_errors[name], error)
+    return Answer(exact, standard_errors, best)
+
+
+def _standard_errors(problem: Problem, reference: LossAndGradients) -> dict[str, float]:
     standard = _reference(problem, compute_dtype=np.float32, round_to=problem.dtype)
-    standard_errors = errors(figures(standard, problem), exact)
+    standard_errors = errors(figures(standard, problem), figures(reference, problem))
     if reference.loss.ndim == 0 and (total := abs(reference.token_losses.sum())) > 0:
         # The errors of many tokens can cancel in their sum. That is luck and no yardstick,
         # so the standard is taken to be off by what independent errors come to.
         spread = np.linalg.norm(standard.token_losses - reference.token_losses) / total
         standard_errors["loss"] = max(standard_errors["loss"], float(spread))
-    return Answer(exact, standard_errors, best)
+    return standard_errors
+
+
+def _with_features_in_another_order(problem: Problem, seed: int) -> Problem:
+    """The same logits, added up in another order."""
+    order = np.random.default_rng(seed).permutation(problem.hidden.shape[-1])
+    axis = 1 - problem.options["vocab_axis"]
+    return problem.but(
+        hidden=problem.hidden[..., order], weight=np.take(problem.weight, order, axis)
+    )
 
 
 def figures(result: LossAndGradients, problem: Problem) -> dict[str, Array]:
