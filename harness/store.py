@@ -105,7 +105,7 @@ class RunStore:
     def _lock(self) -> None:
         lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            self._wait_for(lock)
+            self._take(lock)
         except OSError:
             os.close(lock)
             raise
@@ -114,8 +114,12 @@ class RunStore:
         self.release()  # of a file that somebody has removed
         self._lock_file = lock
 
-    def _wait_for(self, lock: int) -> None:
-        """Not for a process at work; but a killed one's child holds the lock until it has begun."""
+    def _take(self, lock: int) -> None:
+        """Raises `HeldError` where a process is at work.
+
+        A killed process may have been starting a child, which shares the lock until it runs a
+        program of its own. That takes milliseconds, so the lock of a dead process is waited for.
+        """
         deadline = time.monotonic() + _RELEASED_WITHIN_S
         while True:
             try:

@@ -75,7 +75,8 @@ done
 [[ $minutes =~ ^[1-9][0-9]*$ ]] || fail "--minutes: expected an integer > 0, got $minutes"
 
 names() { printf '%s\n' "${PARTS[@]%% *}"; }
-# No pipe into `grep -q`, which leaves at the first match: who still writes fails, and pipefail.
+# Not by a pipe: `grep -q` exits at the first match, and with pipefail the writer's SIGPIPE would
+# count as no match.
 is_among() { grep -qx -- "$1" <<<"$2"; }
 for name in "${asked[@]}"; do
   is_among "$name" "$(names)" || fail "expected parts among $(names | paste -sd ' '), got $name"

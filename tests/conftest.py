@@ -27,12 +27,12 @@ HERE = Path(__file__).parent
 FOR_A_GPU = ("conformance", "gpu", "jax_impl", "torch_impl")
 
 # Most of the suite's time is XLA compiling programs that run once. Without optimisations that
-# takes a quarter; from JAX 0.11.1 on, where XLA has lost the last of the flags and ends a process
-# that gives it, four fifths.
+# takes a quarter of the time. XLA ends a process that gives a flag it does not know, and JAX 0.11.1
+# removed the flag that saves the most: from there on it takes four fifths.
 UNOPTIMIZED = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if Version(version("jaxlib")) < Version("0.11.1"):
     UNOPTIMIZED += " --xla_cpu_use_fusion_emitters=false"
-# Of each process of the suite, of which there are two. Most of it is compiled programs.
+# Of each of the suite's two processes. Most of it is compiled programs.
 LARGEST_RESIDENT_BYTES = 3 * 2**29
 
 
@@ -94,8 +94,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True, scope="module")
 def memory_is_given_back() -> Iterator[None]:
-    """Drops the programs that both frameworks have compiled, once the process is that large."""
-    gc.freeze()  # or each collection looks through all that the files before have left
+    """Drops the compiled programs of both frameworks once the process is that large."""
+    gc.freeze()  # collections would look through all that earlier files have left
     yield
     with open("/proc/self/statm") as statm:
         resident_bytes = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,8 +1,8 @@
 """What depends on the kind of CPU, as older kinds than this machine's have it.
 
-The libraries that multiply choose their kernels by the instructions that they see, and so do we
-whether to widen operands. They can be held to fewer: the tests that depend on it run once more in
-processes that are. Instructions that the CPU lacks cannot be emulated, so newer kinds are skipped;
+Matmul libraries choose their kernels by the CPU's instructions, and we choose by them whether to
+widen operands. The environment can limit a library to fewer, so the tests that depend on them run
+again in limited processes. Instructions that the CPU lacks cannot be emulated, so newer kinds are skipped;
 the CPU's own kind is that of the ordinary run.
 """
 
@@ -39,7 +39,7 @@ class Kind(NamedTuple):
     """`ATEN_CPU_CAPABILITY`"""
 
 
-# From the oldest on, up to AMX, the newest, which no CPU has to be limited to.
+# The oldest first. AMX, the newest, is nobody's older kind.
 OLDER_KINDS = {
     "AVX2": Kind("avx2", "AVX2", "AVX2", "avx2"),
     "AVX-512": Kind("avx512", "AVX512_CORE", "AVX512"),

@@ -16,10 +16,10 @@ def plain(**changes: Any) -> Problem:
 
 
 def large_logits(hidden_scale: float, **options: Any) -> Problem:
-    """Gradients that hang on the last digits of a few logits.
+    """Gradients that depend on the last digits of a few logits.
 
-    In which order a matmul adds up, and with it which digits those are, is the library's choice:
-    between two orders the errors differ by a factor of ten.
+    The order in which a matmul adds up is the library's choice, and those digits depend on it: the
+    errors of two orders differ by a factor of ten.
     """
     return plain(hidden_scale=hidden_scale, **options).but(num_orders=16)
 

@@ -28,8 +28,7 @@ class Problem:
 
     `chunks` are passed to an implementation that takes them and to no other. Labels get
     the dtype that a framework has for indices, unless `label_dtype` is the question. The
-    standard is taken to be off by the largest of its errors in `num_orders` orders of the
-    features.
+    standard's error is the largest of those in `num_orders` orders of the features.
     """
 
     hidden: Array

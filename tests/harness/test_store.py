@@ -141,8 +141,8 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         found.hold()
 
 
-def test_a_killed_process_has_let_go_when_its_last_child_has_begun(tmp_path: Path) -> None:
-    """Until then the child has what the parent had open, the lock among it."""
+def test_lock_of_a_killed_process_is_waited_for(tmp_path: Path) -> None:
+    """A child that it was starting has the lock until it runs a program of its own."""
     store = new_run(tmp_path, CASES, "command")
     lock = store._lock_file
     assert lock is not None

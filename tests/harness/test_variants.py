@@ -73,9 +73,8 @@ def is_a_hair_beyond(message: str) -> bool:
 def test_every_peer_is_measured_or_says_what_is_missing(
     run_here: RunHarness, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
-    """Without inductor all but the generated C++ is the same: seconds of a compiler's time."""
-    compile_ = functools.partial(torch.compile, backend=backend)
-    monkeypatch.setattr(torch, "compile", compile_)
+    """Only inductor generates C++, which takes seconds to compile; all before that is the same."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
     # 2048: tokamax is wrong where it must pad the vocabulary.
     done = run_here(*BRIEF, "--vocab_sizes=2048", f"--variants={','.join(PEERS)}")
     found = statuses(done)

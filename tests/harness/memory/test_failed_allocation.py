@@ -102,8 +102,8 @@ SMALL = Shape(
 )  # fmt: skip
 OURS = r"\w+ \(torch_impl/(?!buffers)\w+\.py:\d+\)$"
 LOGITS = r"16\.0 MiB, as much as \[N, V\] in float32"
-# Variant, MiB that a step may take beyond its inputs, and what is said. JAX allocates the results
-# first, of 8.5 MiB.
+# Variant, MiB that a step may take beyond its inputs, and what is said. JAX
+# allocates the results, of 8.5 MiB, first.
 WHO = {
     "torch": [
         ("standard", 8, LOGITS + r"; standard \(torch_impl/standard"),
