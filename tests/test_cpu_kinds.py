@@ -2,8 +2,8 @@
 
 Matmul libraries choose their kernels by the CPU's instructions, and we choose by them whether to
 widen operands. The environment can limit a library to fewer, so the tests that depend on them run
-again in limited processes. Instructions that the CPU lacks cannot be emulated, so newer kinds are skipped;
-the CPU's own kind is that of the ordinary run.
+again in limited processes. Instructions that the CPU lacks cannot be emulated, so newer kinds are
+skipped; the CPU's own kind is that of the ordinary run.
 """
 
 from __future__ import annotations

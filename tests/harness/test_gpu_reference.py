@@ -59,7 +59,7 @@ def test_float64_is_that_of_numpy(dtype: str, ignored_fraction: float) -> None:
 def test_rounds_where_numpy_rounds(dtype: str) -> None:
     """Number for number, but for those at the edge between two: sums have another order.
 
-    In float32 all of the error is that order's, which is the processor's choice.
+    In float32 all of the error comes from that order, which depends on the processor.
     """
     given = inputs(dtype)
     exact = reference_linear_cross_entropy(*given)
