@@ -26,10 +26,9 @@ STANDARD_IS_WRONG = {
 STANDARD_NEEDS_LONG_VECTORS = {("torch", "certain tokens, logit_softcap")}
 
 TWO_PASS = "two_pass"
-# In the fast tier what users get has every case, and the other two have a quarter, drawn by the
-# cases' names. Always slow are those that take seconds, and one that XLA, without its
-# optimisations, gets wrong: it rounds the tanh of the second pass in another way than that of the
-# first.
+# The fast tier runs every case with the loss that users call, and a quarter of them, drawn by
+# name, with the other two. These are always slow for those two: they take seconds, or (the last)
+# XLA without its optimisations rounds the tanh of the second pass differently from the first.
 ALWAYS_SLOW = (
     "bfloat16 mean, N=8192, V=8192",
     "bfloat16 mean over 262144 tokens",

@@ -1,7 +1,7 @@
 """What the snippets of the docs take for granted, by the package that they use.
 
-A snippet gets the names that it mentions, made anew. Those that print get the sizes of the
-README's table, on which it depends what they print; the others fewer tokens.
+A snippet gets the names that it mentions, made anew. One that prints gets the sizes of the
+README's table, which its output depends on; any other gets fewer tokens.
 """
 
 from __future__ import annotations

@@ -109,9 +109,10 @@ def test_matmuls(policy, forwards, strategy):
     traced_for={"a CPU": nullcontext, "a GPU": traced_for_a_gpu},
 )
 def test_no_policy_keeps_the_logits(policy, strategy, traced_for):
-    """Nor anything that a step without checkpoint would not have, but statistics.
+    """Nor anything else that a step without checkpoint lacks, but statistics.
 
-    Into the loops over tokens that end early, on a CPU, no policy could look anyway.
+    On a CPU the loops over tokens end early, which hides them from any policy; the loops that a
+    GPU gets would show.
     """
     num_tokens, hidden_dim, vocab_size = 256, 16, 4096
     arrays = abstract_arrays(num_tokens, hidden_dim, vocab_size)
