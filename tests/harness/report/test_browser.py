@@ -1,4 +1,4 @@
-"""The page in a real browser, as wide as a phone's screen and as a desktop's."""
+"""The page in a real browser, as wide as the screens of a phone, a laptop and a desktop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.report.run import Run, named
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # as in .ci/prepare
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-SCREENS = {"phone": (390, 844), "desktop": (1280, 800)}
+SCREENS = {"phone": (390, 844), "laptop": (1180, 800), "desktop": (1280, 800)}
 VARIANTS = ("standard", "chunked", "two_pass", "one_pass", "compiled", "cut_cross_entropy",
             "linear_cross_entropy_chunked", "floor", "stream")  # fmt: skip
 
@@ -34,6 +34,8 @@ window.onload = () => {{
       clientWidth: root.clientWidth,
       firstRowBottom: table.rows[1].getBoundingClientRect().bottom,
       scrollingTables: [...page.querySelectorAll(".scroll")]
+        .filter(each => each.scrollWidth > each.clientWidth).length,
+      scrollingPictures: [...page.querySelectorAll(".picture")]
         .filter(each => each.scrollWidth > each.clientWidth).length,
       imageWidths: [...page.images].map(image => image.naturalWidth),
     }};
@@ -92,7 +94,7 @@ def reports(records, sweep, tmp_path):
 
 @pytest.mark.usefixtures("drawn")
 @pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
-def test_page_fits_phone_and_desktop(reports, tmp_path):
+def test_page_fits_every_screen(reports, tmp_path):
     frames = [
         f'<iframe name="{report} {screen}" src="{report}/report.html" '
         f'style="width: {width}px; height: {height}px; border: 0"></iframe>'
@@ -104,7 +106,7 @@ def test_page_fits_phone_and_desktop(reports, tmp_path):
     answer, log = in_browser(page)
     assert "CONSOLE" not in log, "errors and warnings of the page"
     found = json.loads(re.search(r"<pre>(.*?)</pre>", answer)[1])
-    assert len(found) == 4
+    assert len(found) == len(reports) * len(SCREENS)
     for each in found:
         report, screen = each["name"].split()
         width, height = SCREENS[screen]
@@ -113,6 +115,7 @@ def test_page_fits_phone_and_desktop(reports, tmp_path):
         assert each["firstRowBottom"] < height, each
         assert len(each["imageWidths"]) == 4 * (3 if report == "merged" else 1) + 5, each
         assert min(each["imageWidths"]) > 500, each
+        assert screen == "phone" or each["scrollingPictures"] == 0, each
     assert found[0]["scrollingTables"] > 0, "on a phone tables scroll in boxes of their own"
 
 
